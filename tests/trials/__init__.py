@@ -1,0 +1,33 @@
+"""Reliability trials: programs that are killed, starved and lied to while they write a log.
+
+    python -m tests.trials ROW|all [--quick] [--seed N] [--trials N] [--json FILE]
+
+    row  what is done to the log                              what must hold afterwards
+    -----------------------------------------------------------------------------------------------
+      1  kill -9 at random times                              every append that returned is there
+      2  kill -9 before every single system call              before or after, never between
+      3  power loss: shutdown of the file system              everything durable is there
+      4  power loss: lost, reordered and torn block writes    the same
+      5  the tail torn: cut, zeros, garbage, stale batches    the longest sound prefix, no more
+      6  every bit flipped, one at a time                     no wrong byte, no silent cut
+      8  full file systems; ENOSPC at every call              clean error, readable, goes on later
+      9  EIO from every sync; a device that fails             fails closed, acknowledges no more
+     10  address space that ends somewhere                    an error, no crash, no damage
+     11  another program shortens a mapped file               an error in that call
+     12  readers racing roll, truncation and close            no report from ThreadSanitizer
+
+The numbers are those of the project's reliability scorecard.  Each row counts the faults that
+really fired (none is a failure) and is run a second time on a copy of the engine with a bug planted
+in it, which it must catch: a trial that cannot fail shows nothing.  All randomness comes from the
+seed, but for the scheduler's and the disk's own.
+
+    facts.h   what a record is, and the facts that a victim tells
+    victim.c  writes a log and tells         check.c  holds the directory against the facts
+    torn.c, flips.c                          rows whose trials are too many for a process each
+    build.py  compiles engine and programs   bench.py what rows share
+    disk.py   file systems to break          recorder.py  the disk that remembers (nbdkit)
+    rowNN_*.py  one row each: `run(bench)`
+
+A row that cannot run here (no root, no loop devices, no strace) says why and is skipped, not
+passed.
+"""
