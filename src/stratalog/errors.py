@@ -27,8 +27,8 @@
 Who can act decides the class.  The caller: InvalidArgument, OffsetOutOfRange, RecordNotFound,
 LogClosed, ReadOnly, TooLarge, WaitTimeout.  The operator: NoSpace, Storage, LogLocked, CorruptLog,
 CorruptTxnLog, CorruptSnapshot.  Nobody within this process: Poisoned, Forked.  Where Python has a
-word for the case, the class is also that one, so ``except FileNotFoundError`` and ``except OSError``
-do what they say.
+word for the case, the class is also that one, so ``except FileNotFoundError`` and
+``except OSError`` do what they say.
 
 The text of an error is ``what happened (where); what to do``.
 
