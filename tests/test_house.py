@@ -1,6 +1,6 @@
 """The house stands as DESIGN drew it: floors, names of files, essays, lengths.
 
-    F5  cli  console  benchmark
+    F5  cli  console  benchmark  testing
     F4  server  inspect
     F3  net
     F2  storage  core
@@ -40,6 +40,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "benchmark": {"log", "wire", "core", "storage", "net", "server", "inspect"},
     "console": {"log", "wire", "core", "storage", "net", "server", "inspect"},
     "cli": {"log", "wire", "core", "storage", "net", "server", "inspect", "console", "benchmark"},
+    "testing": set(),
     "__init__": {"log"},
     "__main__": {"cli"},
     "_ffi_build": set(),

@@ -281,6 +281,28 @@ SL_API sl_status sl_log_roll(sl_log *log);
 SL_API int64_t sl_log_offset_for_timestamp(sl_log *log, int64_t timestamp_ms,
                                            int64_t *out_timestamp_ms);
 
+/* ---- a journal: a file of another format, appended and synced ------------------------------ */
+
+typedef struct sl_journal sl_journal;
+
+/* Create the file, over what was there, and reserve its blocks in steps of reserve_bytes (4096 to
+ * 2^31 - 1).  Its name is durable when this returns. */
+SL_API sl_status sl_journal_create(const char *path, int64_t reserve_bytes, sl_journal **out);
+
+/* Append bytes; returns the position behind them, or -(sl_status).  After SL_E_NO_SPACE nothing has
+ * changed; any other failure is final.  One thread at a time. */
+SL_API int64_t sl_journal_append(sl_journal *journal, const uint8_t *data, int64_t bytes);
+
+/* Ask for everything appended so far to be synced; returns at once.  The event descriptor, an
+ * eventfd that is the journal's, becomes readable whenever sl_journal_durable has something to say:
+ * the position up to which the file is on the disk, or -(SL_E_POISONED). */
+SL_API sl_status sl_journal_request(sl_journal *journal);
+SL_API int64_t sl_journal_durable(const sl_journal *journal);
+SL_API int32_t sl_journal_event_fd(const sl_journal *journal);
+
+/* Sync and close.  trim: cut what was reserved and not used. */
+SL_API sl_status sl_journal_close(sl_journal *journal, int32_t trim);
+
 /* ---- reading ------------------------------------------------------------------------------ */
 
 /* Keeps exported memory alive: a segment's map or a decompressed batch.  Counted by

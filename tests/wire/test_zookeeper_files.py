@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from stratalog.errors import CorruptSnapshotError, CorruptTxnLogError
 from stratalog.wire.zookeeper import snapshot, txn_log
-from stratalog.wire.zookeeper.records import ACL, Id, OpCode, StatPersisted
+from stratalog.wire.zookeeper.records import ACL, Id, OpCode
 from stratalog.wire.zookeeper.snapshot import (
     SnapshotHead,
     SnapshotNode,
@@ -25,7 +25,7 @@ from stratalog.wire.zookeeper.txn_log import encode_record, read_records
 from stratalog.wire.zookeeper.txns import SetDataTxn, Transaction, TxnDigest, TxnHeader
 
 LIMIT = 1 << 20
-STAT = StatPersisted(1, 2, 3, 4, 5, 6, 7, 0, 9)
+STAT = (1, 2, 3, 4, 5, 6, 7, 0, 9)
 
 
 def payload(zxid: int, size: int = 3) -> bytes:
@@ -115,10 +115,10 @@ class TestTxnLog:
 
 
 NODES = [
-    SnapshotNode("", b"", -1, STAT),
-    SnapshotNode("/zookeeper", b"", -1, STAT),
-    SnapshotNode("/a", None, 1, STAT),
-    SnapshotNode("/a/é", b"x" * 100, 2, STAT),
+    SnapshotNode("", b"", -1, *STAT),
+    SnapshotNode("/zookeeper", b"", -1, *STAT),
+    SnapshotNode("/a", None, 1, *STAT),
+    SnapshotNode("/a/é", b"x" * 100, 2, *STAT),
 ]
 HEAD = SnapshotHead(
     {0x100001: 10_000, -5: 4_000},
@@ -143,14 +143,15 @@ def read(
     return reader.head(), list(reader.nodes()), reader.tail()
 
 
-stats = st.builds(
-    StatPersisted,
+stats = [
     *[st.integers(-(2**63), 2**63 - 1)] * 4,
     *[st.integers(-(2**31), 2**31 - 1)] * 3,
     *[st.integers(-(2**63), 2**63 - 1)] * 2,
-)
+]
 paths = st.text(st.characters(max_codepoint=0xD7FF), min_size=1).map(lambda t: "/" + t)
-nodes = st.lists(st.builds(SnapshotNode, paths, st.none() | st.binary(), st.integers(-1, 9), stats))
+nodes = st.lists(
+    st.builds(SnapshotNode, paths, st.none() | st.binary(), st.integers(-1, 9), *stats)
+)
 
 
 class TestSnapshot:
@@ -163,7 +164,7 @@ class TestSnapshot:
         assert read(data, digest=tail.digest is not None) == (HEAD, NODES, tail)
 
     def test_byte_for_byte(self) -> None:
-        data = written(SnapshotHead({5: 6}, {}), [SnapshotNode("", b"", -1, STAT)], SnapshotTail())
+        data = written(SnapshotHead({5: 6}, {}), [SnapshotNode("", b"", -1, *STAT)], SnapshotTail())
         body = bytes.fromhex(
             "5a4b534e 00000002 ffffffffffffffff"
             "00000001 0000000000000005 00000006"

@@ -2,6 +2,7 @@
 
     stratalog log append|cat|tail|stat|verify|find|truncate DIR     (log_commands)
     stratalog demo                                                  (demo)
+    stratalog serve                                                 (serve_command)
     stratalog bench                                                 (bench_command)
 
 A command's module is imported when the command is named and not before: a shell script that
@@ -193,6 +194,7 @@ def _print_version(ctx: click.Context, _param: click.Parameter, wanted: bool) ->
         "bench": "stratalog.cli.bench_command:bench",
         "demo": "stratalog.cli.demo:demo",
         "log": "stratalog.cli.log_commands:log",
+        "serve": "stratalog.cli.serve_command:serve",
     },
     examples=(
         "stratalog demo                             see it work on a million real records",

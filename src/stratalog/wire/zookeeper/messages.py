@@ -332,6 +332,7 @@ REQUESTS: Final[dict[int, type[Record]]] = {
     OpCode.CREATE_CONTAINER: CreateRequest,
     OpCode.CREATE_TTL: CreateTTLRequest,
     OpCode.DELETE: DeleteRequest,
+    OpCode.DELETE_CONTAINER: PathRequest,
     OpCode.EXISTS: PathWatchRequest,
     OpCode.GET_DATA: PathWatchRequest,
     OpCode.SET_DATA: SetDataRequest,

@@ -34,11 +34,11 @@ import struct
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from stratalog.errors import CorruptSnapshotError, JuteError
 from stratalog.wire.jute import decode_ustring, encode_ustring
-from stratalog.wire.zookeeper.records import ACL, StatPersisted
+from stratalog.wire.zookeeper.records import ACL
 
 MAGIC: Final = b"ZKSN"
 VERSION: Final = 2
@@ -58,14 +58,21 @@ LAST_BYTES: Final = _END_PATH
 """What a finished snapshot ends with, and the cheap sign that one is finished."""
 
 
-@dataclass(frozen=True, slots=True)
-class SnapshotNode:
-    """A znode of a snapshot; ``path`` of the root is ""."""
+class SnapshotNode(NamedTuple):
+    """A znode of a snapshot, with the numbers of a StatPersisted; ``path`` of the root is ""."""
 
     path: str
     data: bytes | None
     acl_index: int
-    stat: StatPersisted
+    czxid: int
+    mzxid: int
+    ctime: int
+    mtime: int
+    version: int
+    cversion: int
+    aversion: int
+    ephemeral_owner: int
+    pzxid: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,20 +134,17 @@ class SnapshotWriter:
     def nodes(self, nodes: Iterable[SnapshotNode]) -> bytes:
         """Return some znodes; a parent comes before its children."""
         out = bytearray()
-        for node in nodes:
-            path = encode_ustring(node.path)
-            out += _INT.pack(len(path))
-            out += path
-            if node.data is None:
-                out += _INT.pack(-1)
+        length_of = _INT.pack
+        for path, data, *numbers in nodes:
+            encoded = path.encode() if path.isascii() else encode_ustring(path)
+            out += length_of(len(encoded))
+            out += encoded
+            if data is None:
+                out += length_of(-1)
             else:
-                out += _INT.pack(len(node.data))
-                out += node.data
-            stat = node.stat
-            out += _NODE_TAIL.pack(
-                node.acl_index, stat.czxid, stat.mzxid, stat.ctime, stat.mtime, stat.version,
-                stat.cversion, stat.aversion, stat.ephemeral_owner, stat.pzxid,
-            )  # fmt: skip
+                out += length_of(len(data))
+                out += data
+            out += _NODE_TAIL.pack(*numbers)
         return self._counted(out)
 
     def end(self, tail: SnapshotTail) -> bytes:
@@ -224,8 +228,7 @@ class SnapshotReader:
             if path == b"/":
                 return
             content = self._field()
-            acl_index, *numbers = self._unpack(_NODE_TAIL)
-            yield SnapshotNode(decode_ustring(path), content, acl_index, StatPersisted(*numbers))
+            yield SnapshotNode(decode_ustring(path), content, *self._unpack(_NODE_TAIL))
 
     def tail(self) -> SnapshotTail:
         """Read what stands behind the znodes, and hold every seal against the bytes.

@@ -17,9 +17,10 @@ Source: ``zookeeper.jute``, ``SerializeUtils.java`` (deserializeTxn).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from stratalog.errors import JuteError
-from stratalog.wire.jute import Bool, Buffer, Int, Long, Record, Ustring
+from stratalog.wire.jute import Bool, Buffer, Int, Long, Record, Ustring, unpacker
 from stratalog.wire.zookeeper.records import ACL, OpCode
 
 DIGEST_VERSION = 2
@@ -214,13 +215,23 @@ def decode_body(kind: int, data: bytes, at: int = 0) -> tuple[Record, int]:
     Raises:
         JuteError: It is damaged, or no transaction has this type.
     """
+    fields, at = body_fields(kind, data, at)
+    return BODIES[kind](*fields), at
+
+
+def body_fields(kind: int, data: bytes, at: int = 0) -> tuple[tuple[Any, ...], int]:
+    """Decode the same body into its fields, in their order.
+
+    Raises:
+        JuteError: It is damaged, or no transaction has this type.
+    """
     body = BODIES.get(kind)
     if body is None:
         raise JuteError(f"{kind} is no type of a transaction", position=at)
     if body is CloseSessionTxn and at == len(data):
-        return CloseSessionTxn(()), at
+        return ((),), at
     if body is CreateTxn:
-        old, after = CreateTxnV0.decode_from(data, at)
+        old, after = unpacker(CreateTxnV0)(data, at)
         if after == len(data):
-            return CreateTxn(old.path, old.data, old.acl, old.ephemeral, -1), after
-    return body.decode_from(data, at)
+            return (*old, -1), after
+    return unpacker(body)(data, at)

@@ -1,0 +1,292 @@
+/* journal.c -- a file of somebody else's format: appended here, synced by a thread of its own.
+ *
+ * ZooKeeper's transaction log is such a file.  What its records are, and where they end, is the
+ * caller's affair; zeros follow the last one, up to the end of what is reserved.
+ *
+ *   0                       durable        appended        zeroed              reserved
+ *   |  synced               |  on its way  |               |                   |
+ *   +-----------------------+--------------+---------------+-------------------+
+ *                                           zeros on disk    unwritten blocks
+ *
+ * Appending is one pwrite into blocks that are there already, so a full disk is told by the append
+ * that needs more of them, before anything of it is written.
+ *
+ *   caller    append, append, request ------ event_fd readable: durable has moved ------>
+ *   thread              wait   note appended; fdatasync; publish durable; add 1 to event_fd
+ *                              nobody waits?  reserve the next step, write zeros a little ahead
+ *
+ * The zeros go past the page cache (O_DIRECT): an fdatasync that need not turn unwritten blocks into
+ * written ones has no metadata to commit.  They stay clear of what is being appended: an append that
+ * would reach them while they are written waits for them.
+ *
+ * A failed fdatasync or pwrite is final, as in sync.c: the journal is poisoned.
+ *
+ * One thread appends; any thread may ask for the positions. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "error.h"
+#include "os.h"
+
+enum {
+    PAGE_BYTES = 4096,
+    ZERO_SLICE_BYTES = 256 << 10,
+    ZERO_AHEAD_BYTES = 1 << 20,
+    ZERO_MARGIN_BYTES = 64 << 10, /* what may be appended while a slice is on its way */
+};
+
+struct sl_journal {
+    char path[1024];
+    int fd;
+    int event_fd;
+    int direct_fd; /* -1: this file system has no O_DIRECT, and syncs are slower */
+    int64_t reserve_bytes;
+    pthread_t thread;
+    pthread_mutex_t mutex;
+    pthread_cond_t changed;
+    /* Under the mutex. */
+    int64_t requested;
+    int64_t reserved_end;
+    int64_t zeroed_end;
+    int64_t zeroing_from; /* INT64_MAX: no zeros are being written */
+    bool stopping;
+    _Atomic int64_t appended;
+    _Atomic int64_t durable;
+    _Atomic int poisoned_errno;
+};
+
+static _Alignas(4096) const uint8_t zeros[ZERO_SLICE_BYTES];
+
+static int64_t page_up(int64_t position) {
+    return (position + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES;
+}
+
+static sl_status poisoned(sl_journal *journal) {
+    int error = atomic_load(&journal->poisoned_errno);
+    return sl_fail(SL_E_POISONED, error, journal->path, NULL, -1, atomic_load(&journal->durable),
+                   "writing or syncing failed (%s): what follows this position may be lost; mend "
+                   "the disk and start anew",
+                   strerror(error));
+}
+
+static void wake(sl_journal *journal) {
+    uint64_t one = 1;
+    ssize_t written = write(journal->event_fd, &one, sizeof one);
+    (void)written; /* EAGAIN: 2^64 - 2 wake-ups that nobody has read */
+}
+
+/* Ahead of the tail, a slice at a time, while nobody waits.  The mutex is held; it is let go of while
+ * the disk works.  Failures are the append's to tell: here there is nobody to tell them to. */
+static bool prepare_slice(sl_journal *journal) {
+    int64_t tail = atomic_load(&journal->appended);
+    if (journal->reserved_end - tail < journal->reserve_bytes / 2) {
+        int64_t start = journal->reserved_end;
+        pthread_mutex_unlock(&journal->mutex);
+        int rc = sl_os.reserve(journal->fd, start, journal->reserve_bytes);
+        pthread_mutex_lock(&journal->mutex);
+        if (rc != 0 || journal->reserved_end != start) return false;
+        journal->reserved_end = start + journal->reserve_bytes;
+    }
+    if (journal->direct_fd < 0) return false;
+    int64_t start = page_up(tail + ZERO_MARGIN_BYTES);
+    if (start < journal->zeroed_end) start = journal->zeroed_end;
+    int64_t end = start + ZERO_SLICE_BYTES;
+    if (end > journal->reserved_end || end > page_up(tail + ZERO_AHEAD_BYTES)) return false;
+    journal->zeroing_from = start;
+    pthread_mutex_unlock(&journal->mutex);
+    int rc = sl_os_pwrite_full(journal->direct_fd, zeros, ZERO_SLICE_BYTES, start);
+    pthread_mutex_lock(&journal->mutex);
+    journal->zeroing_from = INT64_MAX;
+    if (rc == 0) {
+        journal->zeroed_end = end;
+    } else {
+        close(journal->direct_fd);
+        journal->direct_fd = -1;
+    }
+    pthread_cond_broadcast(&journal->changed);
+    return rc == 0;
+}
+
+static void *run(void *argument) {
+    sl_journal *journal = argument;
+    pthread_mutex_lock(&journal->mutex);
+    bool prepared = false;
+    while (!journal->stopping && atomic_load(&journal->poisoned_errno) == 0) {
+        if (journal->requested <= atomic_load(&journal->durable)) {
+            if (!prepared && prepare_slice(journal)) continue;
+            prepared = true;
+            if (journal->requested <= atomic_load(&journal->durable) && !journal->stopping)
+                pthread_cond_wait(&journal->changed, &journal->mutex);
+            continue;
+        }
+        pthread_mutex_unlock(&journal->mutex);
+        int64_t target = atomic_load(&journal->appended);
+        int rc = sl_os.sync_data(journal->fd);
+        pthread_mutex_lock(&journal->mutex);
+        if (rc != 0)
+            atomic_store(&journal->poisoned_errno, -rc);
+        else
+            atomic_store(&journal->durable, target);
+        prepared = false;
+        wake(journal);
+    }
+    pthread_mutex_unlock(&journal->mutex);
+    return NULL;
+}
+
+static sl_status sync_parent(const char *path) {
+    char parent[1024];
+    const char *slash = strrchr(path, '/');
+    size_t length = slash == NULL ? 0 : (size_t)(slash - path);
+    memcpy(parent, path, length);
+    parent[length] = '\0';
+    int fd = sl_os.open(AT_FDCWD,
+                        slash == NULL ? "."
+                        : length == 0 ? "/"
+                                      : parent,
+                        O_RDONLY | O_DIRECTORY, 0);
+    if (fd < 0) return sl_fail_errno(fd, parent, NULL, "cannot open the directory");
+    int rc = sl_os.sync_directory(fd);
+    close(fd);
+    return rc == 0 ? SL_OK : sl_fail_errno(rc, parent, NULL, "cannot sync the directory");
+}
+
+/* A thread that gets no signal: Python's handlers belong to the main one. */
+static int start_thread(sl_journal *journal) {
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int rc = pthread_create(&journal->thread, NULL, run, journal);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return rc;
+}
+
+static void release(sl_journal *journal) {
+    if (journal->fd >= 0) close(journal->fd);
+    if (journal->direct_fd >= 0) close(journal->direct_fd);
+    if (journal->event_fd >= 0) close(journal->event_fd);
+    pthread_cond_destroy(&journal->changed);
+    pthread_mutex_destroy(&journal->mutex);
+    free(journal);
+}
+
+sl_status sl_journal_create(const char *path, int64_t reserve_bytes, sl_journal **out) {
+    if (path == NULL || strlen(path) >= sizeof((sl_journal *)0)->path)
+        return sl_fail(SL_E_INVALID, 0, NULL, NULL, -1, -1, "the path is missing or too long");
+    if (reserve_bytes < PAGE_BYTES || reserve_bytes > INT32_MAX)
+        return sl_fail(SL_E_INVALID, 0, path, NULL, -1, -1,
+                       "reserve_bytes is %lld; it must be from 4096 to 2147483647",
+                       (long long)reserve_bytes);
+    sl_journal *journal = sl_os.allocate_zeroed(sizeof *journal);
+    if (journal == NULL) return sl_fail_memory("creating a journal");
+    memcpy(journal->path, path, strlen(path) + 1);
+    journal->reserve_bytes = page_up(reserve_bytes);
+    journal->zeroing_from = INT64_MAX;
+    journal->direct_fd = journal->event_fd = -1;
+    pthread_mutex_init(&journal->mutex, NULL);
+    pthread_cond_init(&journal->changed, NULL);
+    journal->fd = sl_os.open(AT_FDCWD, path, O_RDWR | O_CREAT | O_TRUNC, 0644);
+    sl_status status = SL_OK;
+    if (journal->fd < 0) status = sl_fail_errno(journal->fd, path, NULL, "cannot create the file");
+    if (status == SL_OK) {
+        int rc = sl_os.reserve(journal->fd, 0, journal->reserve_bytes);
+        if (rc != 0) status = sl_fail_errno(rc, path, NULL, "cannot reserve space for the file");
+    }
+    if (status == SL_OK) {
+        journal->reserved_end = journal->reserve_bytes;
+        status = sync_parent(path);
+    }
+    if (status == SL_OK) {
+        journal->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        if (journal->event_fd < 0) status = sl_fail_errno(-errno, path, NULL, "no eventfd");
+    }
+    if (status == SL_OK) {
+        int direct = sl_os.open(AT_FDCWD, path, O_WRONLY | O_DIRECT, 0);
+        journal->direct_fd = direct < 0 ? -1 : direct;
+        int rc = start_thread(journal);
+        if (rc != 0) status = sl_fail_errno(-rc, path, NULL, "cannot start a thread");
+    }
+    if (status != SL_OK) {
+        release(journal);
+        return status;
+    }
+    *out = journal;
+    return SL_OK;
+}
+
+/* Room for `bytes` more at the tail, and no zeros on their way there.  The mutex is held. */
+static sl_status make_room(sl_journal *journal, int64_t end) {
+    while (end > journal->zeroing_from) pthread_cond_wait(&journal->changed, &journal->mutex);
+    while (end > journal->reserved_end) {
+        int rc = sl_os.reserve(journal->fd, journal->reserved_end, journal->reserve_bytes);
+        if (rc != 0)
+            return sl_fail_errno(rc, journal->path, NULL, "cannot reserve space for the file");
+        journal->reserved_end += journal->reserve_bytes;
+    }
+    return SL_OK;
+}
+
+int64_t sl_journal_append(sl_journal *journal, const uint8_t *data, int64_t bytes) {
+    if (bytes < 0 || (data == NULL && bytes > 0))
+        return -(int64_t)sl_fail(SL_E_INVALID, 0, journal->path, NULL, -1, -1,
+                                 "no bytes are given");
+    if (atomic_load(&journal->poisoned_errno) != 0) return -(int64_t)poisoned(journal);
+    int64_t start = atomic_load(&journal->appended);
+    pthread_mutex_lock(&journal->mutex);
+    sl_status status = make_room(journal, start + bytes);
+    pthread_mutex_unlock(&journal->mutex);
+    if (status != SL_OK) return -(int64_t)status;
+    int rc = sl_os_pwrite_full(journal->fd, data, (size_t)bytes, start);
+    if (rc != 0) {
+        atomic_store(&journal->poisoned_errno, -rc);
+        return -(int64_t)poisoned(journal);
+    }
+    atomic_store(&journal->appended, start + bytes);
+    return start + bytes;
+}
+
+sl_status sl_journal_request(sl_journal *journal) {
+    if (atomic_load(&journal->poisoned_errno) != 0) return poisoned(journal);
+    pthread_mutex_lock(&journal->mutex);
+    journal->requested = atomic_load(&journal->appended);
+    pthread_cond_broadcast(&journal->changed);
+    pthread_mutex_unlock(&journal->mutex);
+    return SL_OK;
+}
+
+int64_t sl_journal_durable(const sl_journal *journal) {
+    if (atomic_load(&journal->poisoned_errno) != 0)
+        return -(int64_t)poisoned((sl_journal *)(uintptr_t)journal);
+    return atomic_load(&journal->durable);
+}
+
+int32_t sl_journal_event_fd(const sl_journal *journal) { return journal->event_fd; }
+
+sl_status sl_journal_close(sl_journal *journal, int32_t trim) {
+    if (journal == NULL) return SL_OK;
+    pthread_mutex_lock(&journal->mutex);
+    journal->stopping = true;
+    pthread_cond_broadcast(&journal->changed);
+    pthread_mutex_unlock(&journal->mutex);
+    pthread_join(journal->thread, NULL);
+    sl_status status = SL_OK;
+    int64_t end = atomic_load(&journal->appended);
+    if (atomic_load(&journal->poisoned_errno) != 0) {
+        status = poisoned(journal);
+    } else {
+        int rc = trim ? sl_os.truncate(journal->fd, end) : 0;
+        if (rc == 0) rc = sl_os.sync_data(journal->fd);
+        if (rc != 0) status = sl_fail_errno(rc, journal->path, NULL, "cannot close the file");
+    }
+    release(journal);
+    return status;
+}

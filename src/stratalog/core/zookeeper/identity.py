@@ -1,0 +1,278 @@
+"""Who somebody is, and what an ACL lets them do.
+
+    scheme    an identity of a connection                  an id in an ACL
+    world     nobody has it                                anyone
+    ip        127.0.0.1, by its address                    127.0.0.0/8, an address or a network
+    digest    user:base64(sha1("user:password"))           the same
+    auth      nobody has it                                stands for the requester's own identities
+    super     "", by a digest known to the server          nobody's: super may do everything
+    x509      the certificate's subject                    the same
+    sasl      the principal                                the same
+
+A scheme that is *authenticated* proves who somebody is; ``auth`` in an ACL becomes those only.
+
+Source: ``PrepRequestProcessor.java`` (fixupACL), ``ZooKeeperServer.java`` (checkACL),
+``IPAuthenticationProvider.java``, ``DigestAuthenticationProvider.java``.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import ipaddress
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from stratalog.core.zookeeper.refusal import Refused
+from stratalog.wire.zookeeper.records import ACL, ErrorCode, Id, Permission
+
+Acl = tuple[ACL, ...]
+
+OPEN_ACL: Final[Acl] = (ACL(int(Permission.ALL), Id("world", "anyone")),)
+READ_ONLY_ACL: Final[Acl] = (ACL(int(Permission.READ), Id("world", "anyone")),)
+SUPER: Final = Id("super", "")
+
+
+class Scheme(Protocol):
+    """How identities of one scheme are told apart."""
+
+    @property
+    def authenticated(self) -> bool:
+        """Whether it proves who somebody is."""
+
+    def is_valid(self, expression: str) -> bool:
+        """Tell whether an ACL may hold this id."""
+
+    def matches(self, identity: str, expression: str) -> bool:
+        """Tell whether an ACL's id means this identity."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plain:
+    """Identities that are equal or are not."""
+
+    authenticated: bool = True
+
+    def is_valid(self, expression: str) -> bool:
+        """Any but the empty one."""
+        return bool(expression)
+
+    def matches(self, identity: str, expression: str) -> bool:
+        """They are equal."""
+        return identity == expression
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """``user:hash`` of a password."""
+
+    authenticated: bool = True
+
+    def is_valid(self, expression: str) -> bool:
+        """One colon, and something behind it."""
+        parts = expression.split(":")
+        return len(parts) == 2 and parts[1] != ""
+
+    def matches(self, identity: str, expression: str) -> bool:
+        """They are equal."""
+        return identity == expression
+
+
+@dataclass(frozen=True, slots=True)
+class Ip:
+    """Addresses, IPv4 or IPv6, and networks of them."""
+
+    authenticated: bool = False
+
+    def is_valid(self, expression: str) -> bool:
+        """An address, or address/bits."""
+        return _network(expression) is not None
+
+    def matches(self, identity: str, expression: str) -> bool:
+        """The address lies in the network."""
+        network = _network(expression)
+        if network is None:
+            return False
+        try:
+            return ipaddress.ip_address(identity.partition("%")[0]) in network
+        except ValueError:
+            return False
+
+
+def _network(expression: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
+    if not _whole_bits(expression):
+        return None
+    try:
+        return ipaddress.ip_network(expression, strict=False)
+    except ValueError:
+        return None
+
+
+def _whole_bits(expression: str) -> bool:
+    """Tell whether what follows the slash is a number: netmasks are not for ACLs."""
+    _, slash, bits = expression.partition("/")
+    return not slash or (bits.isascii() and bits.isdigit())
+
+
+def digest_of(user_and_password: bytes, algorithm: str = "sha1") -> str:
+    """Return the identity of ``user:password``."""
+    user = user_and_password.partition(b":")[0].decode("utf-8", "replace")
+    # Not ours to choose: every client computes it so.
+    hashed = hashlib.new(algorithm, user_and_password, usedforsecurity=False).digest()
+    return f"{user}:{base64.b64encode(hashed).decode()}"
+
+
+def standard_schemes() -> dict[str, Scheme]:
+    """Return the schemes that every server knows."""
+    return {"ip": Ip(), "digest": Digest()}
+
+
+def settled(acl: Sequence[ACL], identities: Iterable[Id], schemes: Mapping[str, Scheme]) -> Acl:
+    """Return the ACL as a znode gets it: no entry twice, ``auth`` replaced by who asks.
+
+    Raises:
+        Refused: INVALID_ACL: it is empty, a scheme is unknown, or an id is none of its scheme;
+            MARSHALLING_ERROR: an id is null.
+    """
+    if acl == OPEN_ACL:
+        return OPEN_ACL
+    entries: list[ACL] = []
+    for entry in dict.fromkeys(acl):
+        scheme, name = entry.id.scheme, entry.id.id
+        if scheme is None:
+            raise Refused(ErrorCode.INVALID_ACL)
+        if scheme == "auth":
+            own = [
+                ACL(entry.perms, identity)
+                for identity in identities
+                if (known := schemes.get(identity.scheme or "")) and known.authenticated
+            ]
+            if not own:
+                raise Refused(ErrorCode.INVALID_ACL)
+            entries += own
+            continue
+        if name is None:
+            raise Refused(ErrorCode.MARSHALLING_ERROR)
+        if scheme != "world" or name != "anyone":
+            known = schemes.get(scheme)
+            if known is None or not known.is_valid(name):
+                raise Refused(ErrorCode.INVALID_ACL)
+        entries.append(entry)
+    if not entries:
+        raise Refused(ErrorCode.INVALID_ACL)
+    return tuple(entries)
+
+
+def allows(
+    acl: Acl, permission: int, identities: Iterable[Id], schemes: Mapping[str, Scheme]
+) -> bool:
+    """Tell whether the ACL lets somebody with these identities do it."""
+    if acl is OPEN_ACL or not acl or SUPER in identities:
+        return True
+    for entry in acl:
+        if not entry.perms & permission:
+            continue
+        scheme, name = entry.id.scheme, entry.id.id
+        if scheme == "world" and name == "anyone":
+            return True
+        known = schemes.get(scheme or "")
+        if known is None or name is None:
+            continue
+        for identity in identities:
+            if identity.scheme == scheme and known.matches(identity.id or "", name):
+                return True
+    return False
+
+
+def masked(acl: Acl) -> Acl:
+    """Return the ACL with digests hidden: what those see who may not change it."""
+    return tuple(
+        ACL(entry.perms, Id(entry.id.scheme, (entry.id.id or "").partition(":")[0] + ":x"))
+        if entry.id.scheme == "digest" and ":" in (entry.id.id or "")
+        else entry
+        for entry in acl
+    )
+
+
+class AclTable:
+    """ACLs by index, each once, as long as a znode has it; index -1 is the open one.
+
+    Source: ``ReferenceCountedACLCache.java``.
+    """
+
+    OPEN_INDEX: Final = -1
+
+    def __init__(self) -> None:
+        self._by_index: dict[int, Acl] = {}
+        self._index_of: dict[Acl, int] = {}
+        self._uses: dict[int, int] = {}
+        self._last_index = 0
+        self._open = 0  # the index that the open ACL has, looked up without hashing it
+
+    def __len__(self) -> int:
+        return len(self._by_index)
+
+    def acquire(self, acl: Acl) -> int:
+        """Return the index of an ACL and count one more use."""
+        if acl is OPEN_ACL and self._open:
+            self._uses[self._open] += 1
+            return self._open
+        index = self._index_of.get(acl)
+        if index is None:
+            self._last_index += 1
+            index = self._last_index
+            self._enter(index, acl)
+            self._uses[index] = 0
+        self._uses[index] += 1
+        return index
+
+    def use(self, index: int) -> None:
+        """Count one more use of a known index."""
+        if index in self._uses:
+            self._uses[index] += 1
+
+    def release(self, index: int) -> None:
+        """Count one use less; the last one's ACL is forgotten."""
+        uses = self._uses.get(index)
+        if uses is None:
+            return
+        if uses > 1:
+            self._uses[index] = uses - 1
+        else:
+            self._forget(index)
+
+    def acl(self, index: int) -> Acl:
+        """Return the ACL of an index; KeyError where there is none."""
+        return OPEN_ACL if index == self.OPEN_INDEX else self._by_index[index]
+
+    def all(self) -> dict[int, Acl]:
+        """Return every ACL by index."""
+        return dict(self._by_index)
+
+    def load(self, acls: Mapping[int, Acl]) -> None:
+        """Take the ACLs of a snapshot, none in use yet."""
+        self._by_index, self._index_of, self._open = {}, {}, 0
+        for index, acl in acls.items():
+            self._enter(index, acl)
+        self._uses = dict.fromkeys(acls, 0)
+        self._last_index = max(acls, default=0)
+
+    def drop_unused(self) -> None:
+        """Forget what no znode of a snapshot has."""
+        for index in [index for index, uses in self._uses.items() if uses == 0]:
+            self._forget(index)
+
+    def _enter(self, index: int, acl: Acl) -> None:
+        if acl == OPEN_ACL:
+            acl, self._open = OPEN_ACL, index
+        self._by_index[index] = acl
+        self._index_of[acl] = index
+
+    def _forget(self, index: int) -> None:
+        if index == self._open:
+            self._open = 0
+        acl = self._by_index.pop(index)
+        if self._index_of.get(acl) == index:
+            del self._index_of[acl]
+        del self._uses[index]

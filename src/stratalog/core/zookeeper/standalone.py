@@ -1,0 +1,559 @@
+"""One server as a machine: frames in; transactions to persist, replies and events out.
+
+                 receive(client, frame)
+                    |          |
+                  read        write --prepare--> waiting, in the order of zxids
+                    |                               |   take_proposals(): persist these, then
+                    |                               v   committed(zxid)
+                    |          apply, events, reply, then the reads that wait behind it
+                    v          v
+                 client.out, and the client in take_talkative()
+
+The order, which is the promise:
+
+  - replies of a connection come in the order of its requests; a read behind a write of the same
+    connection waits for it; only auth is answered at once;
+  - nothing of a write is seen, and its reply does not leave, before ``committed``;
+  - an event leaves before any reply that has its zxid or a later one;
+  - one connection gets one event of one transaction and kind of watch.
+
+What a client sees in a reply's zxid never falls.  A client that has seen more than this server
+knows is turned away: it must find a server that is not behind.
+
+Time is passed in by ``set_clock``; sessions expire in ``tick``.
+
+Source: ``ZooKeeperServer.java``, ``FinalRequestProcessor.java``, ``NIOServerCnxn.java``.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Final
+
+from stratalog.core.zookeeper.identity import (
+    OPEN_ACL,
+    SUPER,
+    Acl,
+    Scheme,
+    allows,
+    digest_of,
+    standard_schemes,
+)
+from stratalog.core.zookeeper.prepare import WRITES, Prepared, Preparer, Rules
+from stratalog.core.zookeeper.reads import READS, answer
+from stratalog.core.zookeeper.sessions import Session, SessionTracker, password_of
+from stratalog.core.zookeeper.tree import Result, Tree
+from stratalog.core.zookeeper.watches import EventType
+from stratalog.core.zookeeper.znode import Kind, ttl_of_owner
+from stratalog.errors import JuteError
+from stratalog.wire.jute import packer, unpacker
+from stratalog.wire.zookeeper.messages import (
+    PASSWORD_BYTES,
+    XID_NOTIFICATION,
+    XID_PING,
+    AuthPacket,
+    ConnectRequest,
+    ConnectResponse,
+    MultiHeader,
+    PathResponse,
+    WatcherEvent,
+    decode_connect_request,
+)
+from stratalog.wire.zookeeper.records import ErrorCode, Id, OpCode, Permission
+
+_request_header: Final = struct.Struct(">ii").unpack_from
+_reply_header: Final = struct.Struct(">iiqi").pack
+_REPLY_HEADER_BYTES: Final = 16
+_REQUEST_HEADER_BYTES: Final = 8
+_pack_path: Final = packer(PathResponse)
+_pack_event: Final = packer(WatcherEvent)
+_pack_multi_header: Final = packer(MultiHeader)
+_MULTI_DONE: Final = _pack_multi_header(-1, True, -1)
+_CONNECTED: Final = 3
+_CREATES_WITH_STAT: Final = frozenset((OpCode.CREATE2, OpCode.CREATE_CONTAINER, OpCode.CREATE_TTL))
+
+
+class Farewell(Enum):
+    """Why a connection is to be closed once its replies are out."""
+
+    SESSION_CLOSED = "the session ended"
+    SESSION_EXPIRED = "the session is unknown or expired"
+    SESSION_TAKEN = "the client came back on another connection"
+    AUTH_FAILED = "authentication failed"
+    ZXID_AHEAD = "the client has seen more than this server knows"
+    UNKNOWN_REQUEST = "a request of an unknown type"
+    DAMAGED_REQUEST = "a request that cannot be read"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a server's configuration sets, beside the rules of writes; times in ms."""
+
+    tick_ms: int = 3000
+    session_ms_min: int = 6000
+    session_ms_max: int = 60000
+    server_id: int = 1
+    super_digest: str | None = None
+    digest_algorithm: str = "sha1"
+    container_never_used_ms_max: int = 0
+    rules: Rules = field(default_factory=Rules)
+
+
+class Client:
+    """A connection, as the machine knows it."""
+
+    __slots__ = (
+        "_machine", "address", "farewell", "held", "identities", "out", "pending", "session",
+        "session_id", "talkative",
+    )  # fmt: skip
+
+    def __init__(self, machine: Standalone, address: str) -> None:
+        self._machine = machine
+        self.address = address
+        self.identities = [Id("ip", address)]
+        self.session: Session | None = None
+        self.session_id = 0
+        self.pending: deque[_Write | bytes] = deque()
+        self.held: list[bytes] | None = None
+        self.out: list[bytes] = []
+        self.farewell: Farewell | None = None
+        self.talkative = False
+
+    def may(self, acl: Acl, permission: int) -> bool:
+        """Tell whether an ACL lets them."""
+        if acl is OPEN_ACL:
+            return True
+        machine = self._machine
+        return machine.options.rules.skip_acl or allows(
+            acl, permission, self.identities, machine.schemes
+        )
+
+    def notify(self, event: EventType, path: str, zxid: int, acl: Acl | None) -> None:
+        """Send an event, unless they may not read the znode."""
+        if acl is None or self.may(acl, Permission.READ):
+            body = _pack_event(int(event), _CONNECTED, path)
+            self.send(_frame(XID_NOTIFICATION, zxid, 0, body))
+
+    def send(self, frame: bytes) -> None:
+        """Put a frame behind those on their way out."""
+        self.out.append(frame)
+        if not self.talkative:
+            self.talkative = True
+            self._machine.talked(self)
+
+    def close(self, why: Farewell) -> None:
+        """Close the connection once what stands in ``out`` has left."""
+        if self.farewell is None:
+            self.farewell = why
+        if not self.talkative:
+            self.talkative = True
+            self._machine.talked(self)
+
+
+class _Write:
+    """A write on its way, and whose it is; no client: the server's own, or its client is gone."""
+
+    __slots__ = ("client", "kind", "prepared", "xid")
+
+    def __init__(self, client: Client | None, kind: int, xid: int, prepared: Prepared) -> None:
+        self.client = client
+        self.kind = kind
+        self.xid = xid
+        self.prepared = prepared
+
+
+def _frame(xid: int, zxid: int, err: int, body: bytes) -> bytes:
+    return _reply_header(_REPLY_HEADER_BYTES + len(body), xid, zxid, err) + body
+
+
+class Standalone:
+    """One server.
+
+    Args:
+        tree: What a snapshot and its log brought back, or a new one.
+        options: The configuration.
+        schemes: What identities there are beside the standard ones.
+        now_ms: A monotonic clock.
+    """
+
+    def __init__(
+        self,
+        tree: Tree,
+        options: Options,
+        *,
+        schemes: Mapping[str, Scheme] | None = None,
+        now_ms: int,
+    ) -> None:
+        self.tree = tree
+        self.options = options
+        self.schemes: dict[str, Scheme] = {**standard_schemes(), **(schemes or {})}
+        self.tracker = SessionTracker(
+            tick_ms=options.tick_ms, server_id=options.server_id, now_ms=now_ms
+        )
+        for session_id in [owner for owner in tree.ephemerals if owner not in tree.sessions]:
+            tree.kill_session(session_id)
+        self.tracker.load(tree.sessions, now_ms)
+        self.preparer = Preparer(tree, self.schemes, options.rules)
+        self.clients: dict[int, Client] = {}
+        self.now_ms = now_ms
+        self.wall_ms = 0
+        self._waiting: deque[_Write] = deque()
+        self._proposals: list[Prepared] = []
+        self._talkative: list[Client] = []
+
+    # ---- what the server asks ----
+
+    def set_clock(self, now_ms: int, wall_ms: int) -> None:
+        """Say what time it is: monotonic, and since 1970-01-01 UTC."""
+        self.now_ms, self.wall_ms = now_ms, wall_ms
+
+    def take_proposals(self) -> list[Prepared]:
+        """Return the transactions prepared since the last call; persist them in this order."""
+        proposals, self._proposals = self._proposals, []
+        return proposals
+
+    def take_talkative(self) -> list[Client]:
+        """Return the clients with something in ``out`` or a farewell, each once."""
+        talkative, self._talkative = self._talkative, []
+        for client in talkative:
+            client.talkative = False
+        return talkative
+
+    def talked(self, client: Client) -> None:
+        """Remember a client for ``take_talkative``."""
+        self._talkative.append(client)
+
+    @property
+    def waiting(self) -> int:
+        """How many writes are prepared and not committed."""
+        return len(self._waiting)
+
+    # ---- connections ----
+
+    def connect(self, address: str) -> Client:
+        """Welcome a connection from an address."""
+        return Client(self, address)
+
+    def disconnect(self, client: Client) -> None:
+        """A connection is gone; its session lives on until it expires."""
+        self.tree.watches.forget(client)
+        client.farewell = client.farewell or Farewell.SESSION_CLOSED
+        if self.clients.get(client.session_id) is client:
+            del self.clients[client.session_id]
+        for entry in client.pending:
+            if isinstance(entry, _Write):
+                entry.client = None
+        client.pending.clear()
+        client.held = None
+
+    def receive(self, client: Client, frame: bytes) -> None:
+        """Take a frame of a client; what does not make sense ends the connection."""
+        if client.farewell is not None:
+            return
+        session = client.session
+        if session is None:
+            if client.held is None:
+                self._begin(client, frame)
+            else:
+                client.held.append(frame)
+            return
+        if client.held is not None:
+            client.held.append(frame)
+            return
+        if len(frame) < _REQUEST_HEADER_BYTES:
+            client.close(Farewell.DAMAGED_REQUEST)
+            return
+        self.tracker.touch(session, self.now_ms)
+        xid, kind = _request_header(frame)
+        if kind in WRITES:
+            self._write(client, session, xid, kind, frame)
+        elif client.pending and kind not in _AT_ONCE:
+            client.pending.append(frame)
+        else:
+            self._read(client, session, xid, kind, frame)
+
+    def _read(self, client: Client, session: Session, xid: int, kind: int, frame: bytes) -> None:
+        """Answer what changes nothing, at once."""
+        tree = self.tree
+        if kind in READS:
+            if session.closing:
+                err, body = int(ErrorCode.SESSION_EXPIRED), b""
+            else:
+                err, body = answer(tree, client, kind, frame, _REQUEST_HEADER_BYTES)
+            client.send(_frame(xid, tree.last_zxid, err, body))
+        elif kind == OpCode.PING:
+            err = int(ErrorCode.SESSION_EXPIRED) if session.closing else 0
+            client.send(_frame(XID_PING if not err else xid, tree.last_zxid, err, b""))
+        elif kind == OpCode.AUTH:
+            self._authenticate(client, xid, frame)
+        elif kind == OpCode.CLOSE_SESSION:
+            self._close_session(client, session.session_id, xid)
+        elif kind in WRITES:
+            self._write(client, session, xid, kind, frame)
+        else:
+            client.send(_frame(xid, 0, int(ErrorCode.UNIMPLEMENTED), b""))
+            client.close(Farewell.UNKNOWN_REQUEST)
+
+    def _write(self, client: Client, session: Session, xid: int, kind: int, frame: bytes) -> None:
+        try:
+            prepared = self.preparer.prepare(
+                kind,
+                frame,
+                _REQUEST_HEADER_BYTES,
+                session,
+                client.identities,
+                xid,
+                self.wall_ms,
+            )
+        except JuteError:
+            if client.pending:
+                # Its place among the replies is behind the writes; there it fails the same way.
+                client.pending.append(frame)
+            else:
+                err = int(ErrorCode.MARSHALLING_ERROR)
+                client.send(_frame(xid, self.tree.last_zxid, err, b""))
+            return
+        self._propose(client, kind, xid, prepared)
+
+    def _propose(self, client: Client | None, kind: int, xid: int, prepared: Prepared) -> None:
+        write = _Write(client, kind, xid, prepared)
+        self._proposals.append(prepared)
+        self._waiting.append(write)
+        if client is not None:
+            client.pending.append(write)
+
+    # ---- sessions ----
+
+    def _begin(self, client: Client, frame: bytes) -> None:
+        """The first frame: a session is wanted, or wanted back."""
+        try:
+            request, with_read_only = decode_connect_request(frame)
+        except JuteError:
+            client.close(Farewell.DAMAGED_REQUEST)
+            return
+        if request.last_zxid_seen > self.tree.last_zxid:
+            client.close(Farewell.ZXID_AHEAD)
+            return
+        options = self.options
+        timeout_ms = min(max(request.timeout, options.session_ms_min), options.session_ms_max)
+        client.held = []
+        if request.session_id == 0:
+            session_id = self.tracker.new_id()
+            session = self.tracker.track(session_id, timeout_ms, self.now_ms)
+            self._attach(client, session)
+            prepared = self.preparer.create_session(session_id, 0, timeout_ms, self.wall_ms)
+            # The xid remembers whether the answer may have its last field.
+            self._propose(client, int(OpCode.CREATE_SESSION), int(with_read_only), prepared)
+            return
+        known = self.tracker.get(request.session_id)
+        if (
+            known is None
+            or known.closing
+            or request.password != password_of(request.session_id)
+        ):  # fmt: skip
+            self._welcome(client, None, with_read_only=with_read_only)
+            client.close(Farewell.SESSION_EXPIRED)
+            return
+        before = self.clients.get(known.session_id)
+        if before is not None:
+            before.close(Farewell.SESSION_TAKEN)
+        known.timeout_ms = timeout_ms
+        self.tracker.touch(known, self.now_ms)
+        self._attach(client, known)
+        self._welcome(client, known, with_read_only=with_read_only)
+
+    def _attach(self, client: Client, session: Session) -> None:
+        client.session = session
+        client.session_id = session.session_id
+        self.clients[session.session_id] = client
+
+    def _welcome(self, client: Client, session: Session | None, *, with_read_only: bool) -> None:
+        """Answer the first frame, then handle those that came behind it."""
+        response = (
+            ConnectResponse(0, 0, 0, bytes(PASSWORD_BYTES))
+            if session is None
+            else ConnectResponse(
+                0, session.timeout_ms, session.session_id, password_of(session.session_id)
+            )
+        )
+        body = response.encode()
+        if not with_read_only:
+            body = body[:-1]
+        client.send(len(body).to_bytes(4, "big") + body)
+        held, client.held = client.held or [], None
+        if session is not None:
+            for frame in held:
+                self.receive(client, frame)
+
+    def _close_session(self, client: Client | None, session_id: int, xid: int) -> None:
+        session = self.tracker.get(session_id)
+        prepared = self.preparer.close_session(session_id, xid, self.wall_ms)
+        if session is not None:
+            session.closing = True
+        self._propose(client, int(OpCode.CLOSE_SESSION), xid, prepared)
+
+    def tick(self) -> None:
+        """Let sessions go whose time is over."""
+        for session in self.tracker.expired(self.now_ms):
+            self._close_session(None, session.session_id, 0)
+
+    def expire(self, session_id: int) -> bool:
+        """Let one session go now; tell whether there was one."""
+        session = self.tracker.get(session_id)
+        if session is None or session.closing:
+            return False
+        self._close_session(None, session_id, 0)
+        return True
+
+    def _authenticate(self, client: Client, xid: int, frame: bytes) -> None:
+        """Add an identity to a connection, or end it."""
+        try:
+            (_, scheme, secret), _ = unpacker(AuthPacket)(frame, _REQUEST_HEADER_BYTES)
+        except JuteError:
+            client.close(Farewell.DAMAGED_REQUEST)
+            return
+        known = self.schemes.get(scheme or "")
+        if scheme == "digest" and known is not None:
+            own = digest_of(secret or b"", self.options.digest_algorithm)
+            if own == self.options.super_digest and SUPER not in client.identities:
+                client.identities.append(SUPER)
+            identity = Id("digest", own)
+        elif scheme == "ip":
+            identity = Id("ip", client.address)
+        else:
+            client.send(_frame(xid, 0, int(ErrorCode.AUTH_FAILED), b""))
+            client.close(Farewell.AUTH_FAILED)
+            return
+        if identity not in client.identities:
+            client.identities.append(identity)
+        client.send(_frame(xid, 0, 0, b""))
+
+    # ---- containers and times to live ----
+
+    def candidates(self) -> list[str]:
+        """Return the containers and expired znodes to delete: see ``delete_container``."""
+        tree = self.tree
+        found: list[str] = []
+        never_used_ms_max = self.options.container_never_used_ms_max
+        for path in tree.containers:
+            node = tree.nodes[path]
+            if node.children:
+                continue
+            unused_ms = self.wall_ms - node.mtime
+            if node.cversion > 0 or 0 < never_used_ms_max < unused_ms:
+                found.append(path)
+        for path in tree.ttls:
+            node = tree.nodes[path]
+            if node.children or tree.kind(node) is not Kind.TTL:
+                continue
+            if self.wall_ms - node.mtime > ttl_of_owner(node.owner):
+                found.append(path)
+        return found
+
+    def delete_container(self, path: str) -> None:
+        """Propose to delete one of them; nothing happens to one that is in use again."""
+        kind = int(OpCode.DELETE_CONTAINER)
+        prepared = self.preparer.prepare(kind, _pack_path(path), 0, None, (), 0, self.wall_ms)
+        self._propose(None, kind, 0, prepared)
+
+    # ---- writes come back ----
+
+    def committed(self, zxid: int) -> None:
+        """Apply every waiting write up to ``zxid``: it is persisted; answer it."""
+        tree, preparer = self.tree, self.preparer
+        while self._waiting and self._waiting[0].prepared.zxid <= zxid:
+            write = self._waiting.popleft()
+            prepared = write.prepared
+            result = tree.apply(
+                prepared.type,
+                prepared.session_id,
+                prepared.zxid,
+                prepared.time_ms,
+                prepared.fields,
+            )
+            tree.verify(prepared.digest)
+            preparer.applied(prepared.zxid)
+            if write.kind == OpCode.CLOSE_SESSION:
+                self._session_closed(prepared.session_id, write.client)
+            client = write.client
+            if client is not None:
+                self._reply(client, write, result)
+                client.pending.popleft()
+                self._resume(client)
+
+    def _session_closed(self, session_id: int, by: Client | None) -> None:
+        self.tracker.remove(session_id)
+        client = self.clients.get(session_id)
+        if client is not None and client is not by:
+            client.close(Farewell.SESSION_EXPIRED)
+
+    def _reply(self, client: Client, write: _Write, result: Result) -> None:
+        zxid, kind, err = self.tree.last_zxid, write.kind, result.err
+        if kind == OpCode.CREATE_SESSION:
+            self._welcome(client, client.session, with_read_only=bool(write.xid))
+            return
+        if kind == OpCode.MULTI and result.type == OpCode.MULTI:
+            client.send(_frame(write.xid, zxid, 0, _multi_body(result)))
+            return
+        body = b""
+        if not err:
+            if kind in (OpCode.SET_DATA, OpCode.SET_ACL):
+                body = result.stat
+            elif kind == OpCode.CREATE:
+                body = _pack_path(result.path)
+            elif kind in _CREATES_WITH_STAT:
+                body = _pack_path(result.path) + result.stat
+        client.send(_frame(write.xid, zxid, err, body))
+        if kind == OpCode.CLOSE_SESSION:
+            client.close(Farewell.SESSION_CLOSED)
+
+    def _resume(self, client: Client) -> None:
+        """Answer the reads that waited behind a write, up to the next one."""
+        pending = client.pending
+        session = client.session
+        while pending and session is not None and client.farewell is None:
+            entry = pending[0]
+            if isinstance(entry, _Write):
+                return
+            pending.popleft()
+            xid, kind = _request_header(entry)
+            if kind in WRITES:  # the undecodable ones only
+                err = int(ErrorCode.MARSHALLING_ERROR)
+                client.send(_frame(xid, self.tree.last_zxid, err, b""))
+            elif kind == OpCode.CLOSE_SESSION:
+                self._close_session(client, session.session_id, xid)
+                pending.rotate(1)
+                return
+            else:
+                self._read(client, session, xid, kind, entry)
+
+
+_AT_ONCE: Final = frozenset((OpCode.AUTH, OpCode.SASL, OpCode.CLOSE_SESSION))
+
+
+def _multi_body(result: Result) -> bytes:
+    pieces: list[bytes] = []
+    for part in result.parts:
+        kind = part.type
+        if kind == OpCode.ERROR:
+            pieces += [
+                _pack_multi_header(-1, False, part.err),
+                part.err.to_bytes(4, "big", signed=True),
+            ]
+        elif kind == OpCode.CREATE:
+            pieces += [_pack_multi_header(kind, False, 0), _pack_path(part.path)]
+        elif kind in _CREATES_WITH_STAT:
+            header = _pack_multi_header(int(OpCode.CREATE2), False, 0)
+            pieces += [header, _pack_path(part.path), part.stat]
+        elif kind == OpCode.SET_DATA:
+            pieces += [_pack_multi_header(kind, False, 0), part.stat]
+        else:
+            pieces.append(_pack_multi_header(kind, False, 0))
+    return b"".join([*pieces, _MULTI_DONE])
+
+
+__all__ = ["Client", "ConnectRequest", "Farewell", "Options", "Standalone"]

@@ -1,0 +1,165 @@
+"""A connection that carries frames: 4 bytes of length, big-endian, then so many bytes of body.
+
+    | length 4 | body ... | length 4 | body ... |
+
+All frames of a read are handed on together, in ``frames_received``, and what is answered to them
+leaves in one write.
+
+Bounded from the first byte: a length that is negative or beyond ``frame_bytes_max`` ends the
+connection before anything of the frame is kept, and no more than one frame is ever held back.
+While the other side does not read, ``writing_paused`` tells so; what is beyond ``unsent_bytes_max``
+ends the connection.
+
+Left to others: what the frames mean.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final, cast
+
+_LENGTH_BYTES: Final = 4
+
+
+class FrameConnection(asyncio.Protocol):
+    """One connection; a subclass says what to do with its frames.
+
+    Args:
+        frame_bytes_max: The longest body that is taken.
+        unsent_bytes_max: How much may wait for a reader that does not read.
+    """
+
+    def __init__(self, *, frame_bytes_max: int, unsent_bytes_max: int) -> None:
+        self._frame_bytes_max = frame_bytes_max
+        self._unsent_bytes_max = unsent_bytes_max
+        self._kept = b""
+        self._transport: asyncio.Transport | None = None
+        self.writing_paused = False
+
+    # ---- for subclasses ----
+
+    def opened(self) -> None:
+        """The connection is there."""
+
+    def frames_received(self, frames: list[bytes]) -> None:
+        """Some whole bodies came, at least one."""
+        raise NotImplementedError
+
+    def unframed(self, head: bytes) -> bool:
+        """Tell whether the first 4 bytes of a connection begin something else than a frame.
+
+        If so, they and all that comes goes to ``unframed_received``.
+        """
+        del head
+        return False
+
+    def unframed_received(self, data: bytes) -> None:
+        """Bytes of a connection that carries no frames."""
+
+    def refused(self, reason: str) -> None:
+        """The other side broke the rules; the connection is closed after this."""
+
+    def closed(self) -> None:
+        """The connection is gone."""
+
+    def writing_resumed(self) -> None:
+        """The other side reads again."""
+
+    # ---- for the server ----
+
+    @property
+    def peer(self) -> tuple[str, int]:
+        """Address and port of the other side."""
+        name = self._transport.get_extra_info("peername") if self._transport else None
+        return (str(name[0]), int(name[1])) if isinstance(name, tuple) else ("", 0)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether anything can still be written."""
+        return self._transport is not None and not self._transport.is_closing()
+
+    def write(self, data: bytes) -> None:
+        """Send bytes, as they are."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        transport.write(data)
+        if self.writing_paused and transport.get_write_buffer_size() > self._unsent_bytes_max:
+            self.refused(f"it has not read {transport.get_write_buffer_size()} bytes")
+            transport.abort()
+
+    def close(self) -> None:
+        """Close once everything written has left."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Close now."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def pause_reading(self) -> None:
+        """Take nothing more for now."""
+        if self.is_open and self._transport is not None and self._transport.is_reading():
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Go on taking."""
+        if self.is_open and self._transport is not None and not self._transport.is_reading():
+            self._transport.resume_reading()
+
+    # ---- asyncio's side ----
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Remember the transport."""
+        self._transport = cast(asyncio.Transport, transport)
+        self._first = True
+        self._raw = False
+        self.opened()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget it."""
+        del exc
+        self._transport = None
+        self.closed()
+
+    def pause_writing(self) -> None:
+        """The transport holds much already."""
+        self.writing_paused = True
+
+    def resume_writing(self) -> None:
+        """It holds little again."""
+        self.writing_paused = False
+        self.writing_resumed()
+
+    def data_received(self, data: bytes) -> None:
+        """Cut what came into frames."""
+        if self._kept:
+            data = self._kept + data
+            self._kept = b""
+        if self._first and len(data) >= _LENGTH_BYTES:
+            self._first = False
+            self._raw = self.unframed(data[:_LENGTH_BYTES])
+        if self._raw:
+            self.unframed_received(data)
+            return
+        frames: list[bytes] = []
+        at, end = 0, len(data)
+        while end - at >= _LENGTH_BYTES:
+            length = int.from_bytes(data[at : at + _LENGTH_BYTES], "big", signed=True)
+            if not 0 <= length <= self._frame_bytes_max:
+                if frames:
+                    self.frames_received(frames)
+                self.refused(
+                    f"a frame of {length} bytes; at most {self._frame_bytes_max} are taken"
+                )
+                self.close()
+                return
+            start = at + _LENGTH_BYTES
+            if end - start < length:
+                break
+            at = start + length
+            frames.append(data[start:at])
+        self._kept = data[at:]
+        if frames:
+            self.frames_received(frames)

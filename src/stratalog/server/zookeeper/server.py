@@ -1,0 +1,468 @@
+"""The coordination server: it runs the machine, and keeps the order *persist, then speak*.
+
+One event loop does everything but syncing, which is the journal's own thread:
+
+    a turn of the loop
+      connections  ->  frames of all that were readable  ->  machine.receive
+      settle       ->  transactions prepared by them, as one group  ->  journal, sync requested
+                   ->  replies to reads leave, one write a connection
+    the journal's descriptor
+      synced       ->  machine.committed(up to the zxid that is on the disk)
+                   ->  replies to writes and events leave
+
+Nothing of a transaction is seen before its group is on the disk; ``_persist`` and ``_synced`` are
+the one place where that is so.
+
+Snapshots are taken in slices of a millisecond between turns, and synced off the loop.  A disk that
+fails or is full stops the server, as it does Apache's: what is acknowledged is on the disk, and
+what is not is nobody's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+from stratalog.core.zookeeper.standalone import Client, Options, Standalone
+from stratalog.errors import StratalogError
+from stratalog.server.zookeeper.connection import ClientConnection
+from stratalog.server.zookeeper.recovery import Restored, Source, restore
+from stratalog.storage.zookeeper.purge import purge
+from stratalog.storage.zookeeper.snapshots import SnapshotTarget, remove_unfinished
+from stratalog.storage.zookeeper.txn_log import TxnLog
+from stratalog.wire.zookeeper.snapshot import DIGEST_VERSION, SnapshotTail, TreeDigest
+
+_log: Final = logging.getLogger("stratalog.zookeeper")
+
+VERSION_DIRECTORY: Final = "version-2"
+SLICE_ZNODES: Final = 256
+"""Znodes of a snapshot written between two turns of the loop: about a millisecond."""
+
+
+@dataclass(slots=True)
+class Settings:
+    """What one server is told; times in ms unless named otherwise.
+
+    Attributes:
+        data_dir: Where snapshots go, and ``myid``.
+        data_log_dir: Where transaction logs go; None: ``data_dir``.
+        host: Address to listen on.
+        port: Port to listen on; 0: one that is free.
+        options: What the machine is told.
+        extended: Whether znodes may have a time to live.
+        digests: Whether digests are kept.
+        frame_bytes_max: ``jute.maxbuffer``.
+        unsent_bytes_max: How much may wait for a client that does not read.
+        connections_per_address_max: ``maxClientCnxns``; 0: no limit.
+        connections_max: ``maxCnxns``; 0: no limit.
+        outstanding_max: ``globalOutstandingLimit``: writes on their way before reading stops.
+        handshake_s: How long a connection may be without a session.
+        reserve_bytes: ``preAllocSize``: how far a log grows at a time.
+        force_sync: Whether a reply waits for the disk (``forceSync``).
+        snapshot_every: ``snapCount``: transactions between snapshots, give or take a half.
+        log_bytes_max: ``snapSizeLimitInKb``: bytes of a log after which there is a snapshot.
+        snapshot_compression: ``""``, ``"gz"`` or ``"snappy"``.
+        snapshots_kept: ``autopurge.snapRetainCount``.
+        purge_every_h: ``autopurge.purgeInterval``; 0: never.
+        container_check_ms: ``znode.container.checkIntervalMs``; 0: never.
+        container_deletes_per_minute: ``znode.container.maxPerMinute``.
+        trust_empty: ``snapshot.trust.empty``.
+    """
+
+    data_dir: Path
+    data_log_dir: Path | None = None
+    host: str = "127.0.0.1"
+    port: int = 2181
+    options: Options = field(default_factory=Options)
+    extended: bool = False
+    digests: bool = True
+    frame_bytes_max: int = 0xFFFFF
+    unsent_bytes_max: int = 64 << 20
+    connections_per_address_max: int = 60
+    connections_max: int = 0
+    outstanding_max: int = 1000
+    handshake_s: float = 10.0
+    reserve_bytes: int = 64 << 20
+    force_sync: bool = True
+    snapshot_every: int = 100_000
+    log_bytes_max: int = 4 << 30
+    snapshot_compression: str = ""
+    snapshots_kept: int = 3
+    purge_every_h: float = 1.0
+    container_check_ms: int = 60_000
+    container_deletes_per_minute: int = 10_000
+    trust_empty: bool = False
+
+
+class CoordinationServer:
+    """One server on one data directory.
+
+    ``start`` brings the tree back and listens; ``stop`` ends it; ``failed`` is set, with the reason
+    in ``failure``, when the disk stopped it.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.failure: StratalogError | OSError | None = None
+        self.failed = asyncio.Event()
+        self.connections: set[ClientConnection] = set()
+        self._addresses: Counter[str] = Counter()
+        self._by_client: dict[Client, ClientConnection] = {}
+        self._listener: asyncio.Server | None = None
+        self._settling = False
+        self._watched: dict[int, int] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._since_snapshot = 0
+        self._snapshot_running = False
+        self._random = random.Random()  # noqa: S311  (when snapshots are taken)
+        self._pick_snapshot_limits()
+
+    # ---- beginning and end ----
+
+    @property
+    def port(self) -> int:
+        """The port it listens on."""
+        if self._listener is None:
+            raise RuntimeError("the server does not listen")
+        return int(self._listener.sockets[0].getsockname()[1])
+
+    async def start(self) -> None:
+        """Bring the tree back, then listen.
+
+        Raises:
+            CorruptTxnLogError: A log is damaged.
+            CorruptSnapshotError: No snapshot is sound, or there is none beside logs.
+            NoSpaceError: The disk is full.
+            StorageError: The system refused.
+            OSError: The port is taken.
+        """
+        settings = self.settings
+        self._loop = asyncio.get_running_loop()
+        snapshots = settings.data_dir / VERSION_DIRECTORY
+        logs = (settings.data_log_dir or settings.data_dir) / VERSION_DIRECTORY
+        snapshots.mkdir(parents=True, exist_ok=True)
+        logs.mkdir(parents=True, exist_ok=True)
+        self.snapshot_directory, self.log_directory = snapshots, logs
+        remove_unfinished(snapshots)
+        restored = restore(
+            Source(
+                logs, snapshots, 2 * settings.frame_bytes_max, settings.extended, settings.digests,
+                settings.trust_empty,
+            )
+        )  # fmt: skip
+        tree = restored.tree
+        self.machine = Standalone(tree, settings.options, now_ms=_monotonic_ms())
+        self.machine.set_clock(_monotonic_ms(), _wall_ms())
+        self.log = TxnLog(logs, reserve_bytes=settings.reserve_bytes, last_zxid=tree.last_zxid)
+        self.started_at_ms = _monotonic_ms()
+        await self._first_snapshot(restored)
+        self._listener = await self._loop.create_server(
+            lambda: ClientConnection(self), settings.host, settings.port, backlog=1024
+        )
+        for job in (self._tick, self._check_containers, self._purge):
+            self._spawn(job())
+        _log.info(
+            "serving on %s:%d, zxid 0x%x, %d znodes, %d transactions replayed",
+            settings.host, self.port, tree.last_zxid, len(tree), restored.transactions,
+        )  # fmt: skip
+
+    async def _first_snapshot(self, restored: Restored) -> None:
+        """A directory without a snapshot gets one at once, one with a long log soon."""
+        if restored.snapshot is None:
+            await self.take_snapshot()
+        elif restored.transactions:
+            self._spawn(self.take_snapshot())
+
+    async def stop(self) -> None:
+        """Stop listening, let what is on its way reach the disk, close everything."""
+        if self._listener is not None:
+            self._listener.close()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if hasattr(self, "log"):
+            self._unwatch()
+            if self.failure is None:
+                self._persist()
+            try:
+                self.log.close()
+                self.machine.committed(self.log.last_zxid)
+                self._speak()
+            except StratalogError as error:
+                self._fail(error)
+        for connection in list(self.connections):
+            connection.close()
+        if self._listener is not None:
+            await self._listener.wait_closed()
+
+    def _spawn(self, job: Coroutine[Any, Any, Any]) -> None:
+        task: asyncio.Task[Any] = self._loop.create_task(job)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            if isinstance(error, StratalogError | OSError):
+                self._fail(error)
+            else:
+                self._loop.call_exception_handler({"message": "a job died", "exception": error})
+
+    def _fail(self, error: StratalogError | OSError) -> None:
+        if self.failure is None:
+            self.failure = error
+            _log.critical("stopping: %s", error)
+            self.failed.set()
+
+    # ---- connections ----
+
+    def admit(self, connection: ClientConnection) -> bool:
+        """Take in a connection, unless there are too many."""
+        address = connection.peer[0]
+        settings = self.settings
+        limit = settings.connections_per_address_max
+        if 0 < limit <= self._addresses[address]:
+            _log.warning("too many connections from %s: the limit is %d", address, limit)
+            return False
+        if 0 < settings.connections_max <= len(self.connections):
+            _log.warning("too many connections: the limit is %d", settings.connections_max)
+            return False
+        self._addresses[address] += 1
+        self.connections.add(connection)
+        connection.client = client = self.machine.connect(address)
+        self._by_client[client] = connection
+        self._loop.call_later(settings.handshake_s, self._drop_if_idle, connection)
+        return True
+
+    def _drop_if_idle(self, connection: ClientConnection) -> None:
+        client = connection.client
+        if client is not None and client.session is None:
+            connection.abort()
+
+    def forget(self, connection: ClientConnection) -> None:
+        """A connection is gone."""
+        if connection not in self.connections:
+            return
+        self.connections.discard(connection)
+        client, connection.client = connection.client, None
+        if client is not None:
+            del self._by_client[client]
+            self._addresses[client.address] -= 1
+            if not self._addresses[client.address]:
+                del self._addresses[client.address]
+            self.machine.disconnect(client)
+
+    def take(self, client: Client, frames: list[bytes]) -> None:
+        """Take requests of a client; they are settled at the end of this turn."""
+        machine = self.machine
+        machine.set_clock(_monotonic_ms(), _wall_ms())
+        for frame in frames:
+            machine.receive(client, frame)
+        if not self._settling:
+            self._settling = True
+            self._loop.call_soon(self._settle)
+
+    # ---- persist, then speak ----
+
+    def _settle(self) -> None:
+        self._settling = False
+        if self.failure is not None:
+            return
+        self._persist()
+        self._speak()
+        if self.machine.waiting > self.settings.outstanding_max:
+            self._throttle()
+
+    def _persist(self) -> None:
+        """Give this turn's transactions to the journal, as one group."""
+        proposals = self.machine.take_proposals()
+        if not proposals:
+            return
+        try:
+            begun = self.log.append(
+                [proposal.payload for proposal in proposals], proposals[0].zxid, proposals[-1].zxid
+            )
+        except StratalogError as error:
+            self._fail(error)
+            return
+        if begun:
+            self._watch()
+        if not self.settings.force_sync:
+            self.machine.committed(proposals[-1].zxid)
+        self._since_snapshot += len(proposals)
+        if (
+            self._since_snapshot > self._snapshot_at
+            or self.log.bytes > self._snapshot_at_bytes
+        ) and not self._snapshot_running:  # fmt: skip
+            self.log.roll()
+            self._spawn(self.take_snapshot())
+
+    def _synced(self, descriptor: int) -> None:
+        """The journal has news: what is on the disk may be seen and answered."""
+        try:
+            os.eventfd_read(descriptor)
+        except BlockingIOError:
+            return
+        try:
+            zxid = self.log.durable_zxid()
+        except StratalogError as error:
+            self._fail(error)
+            return
+        self.machine.set_clock(_monotonic_ms(), _wall_ms())
+        if self.settings.force_sync:
+            self.machine.committed(zxid)
+        self._persist()  # what reads behind a write led to
+        self._speak()
+        if self.machine.waiting <= self.settings.outstanding_max:
+            self._release()
+        if len(self._watched) > 1:
+            self._loop.call_soon(self._close_rolled)
+
+    def _speak(self) -> None:
+        for client in self.machine.take_talkative():
+            connection = self._by_client.get(client)
+            if connection is not None:
+                connection.flush(client)
+
+    def _watch(self) -> None:
+        for journal in self.log.journals():
+            descriptor = journal.fileno()
+            if descriptor not in self._watched:
+                self._watched[descriptor] = id(journal)
+                self._loop.add_reader(descriptor, self._synced, descriptor)
+
+    def _unwatch(self) -> None:
+        for descriptor in self._watched:
+            self._loop.remove_reader(descriptor)
+        self._watched.clear()
+
+    def _close_rolled(self) -> None:
+        self._unwatch()
+        try:
+            self.log.close_rolled()
+        except StratalogError as error:
+            self._fail(error)
+        self._watch()
+
+    def _throttle(self) -> None:
+        for connection in self.connections:
+            if not connection.throttled:
+                connection.throttled = True
+                connection.pause_reading()
+
+    def _release(self) -> None:
+        for connection in self.connections:
+            if connection.throttled:
+                connection.throttled = False
+                if not connection.writing_paused:
+                    connection.resume_reading()
+
+    # ---- snapshots ----
+
+    def _pick_snapshot_limits(self) -> None:
+        """Not all members of an ensemble at once: half of the limit, and up to as much again."""
+        half = self.settings.snapshot_every // 2
+        self._snapshot_at = half + self._random.randrange(max(half, 1))
+        half_bytes = self.settings.log_bytes_max // 2
+        self._snapshot_at_bytes = half_bytes + self._random.randrange(max(half_bytes, 1))
+
+    async def take_snapshot(self) -> Path:
+        """Write a snapshot of the tree, which goes on changing; return where it is.
+
+        Raises:
+            OSError: The system refused; no file has the name.
+        """
+        self._snapshot_running = True
+        self._since_snapshot = 0
+        self._pick_snapshot_limits()
+        tree = self.machine.tree
+        target = SnapshotTarget(
+            self.snapshot_directory, tree.last_zxid,
+            compression=self.settings.snapshot_compression,
+        )  # fmt: skip
+        try:
+            target.begin(tree.sessions, tree.acls.all())
+            nodes = tree.snapshot_nodes()
+            while piece := list(islice(nodes, SLICE_ZNODES)):
+                target.nodes(piece)
+                await asyncio.sleep(0)
+            digest = (
+                TreeDigest(tree.last_zxid, DIGEST_VERSION, tree.digest) if tree.digests else None
+            )
+            tail = SnapshotTail(digest, tree.last_zxid)
+            await self._loop.run_in_executor(None, target.finish, tail)
+        except BaseException:
+            target.abandon()
+            raise
+        finally:
+            self._snapshot_running = False
+        _log.info("snapshot %s", target.path)
+        return target.path
+
+    # ---- what time brings ----
+
+    async def _tick(self) -> None:
+        """Let sessions expire."""
+        while True:
+            due_ms = self.machine.tracker.next_due_ms()
+            await asyncio.sleep(max(due_ms - _monotonic_ms(), 1) / 1000)
+            self.machine.set_clock(_monotonic_ms(), _wall_ms())
+            self.machine.tick()
+            self._settle()
+
+    async def _check_containers(self) -> None:
+        """Delete empty containers and znodes whose time is over, not too many at once."""
+        settings = self.settings
+        if settings.container_check_ms <= 0:
+            return
+        pause_s = 60 / max(settings.container_deletes_per_minute, 1)
+        while True:
+            await asyncio.sleep(settings.container_check_ms / 1000)
+            self.machine.set_clock(_monotonic_ms(), _wall_ms())
+            for path in self.machine.candidates():
+                self.machine.delete_container(path)
+                self._settle()
+                await asyncio.sleep(pause_s)
+
+    async def _purge(self) -> None:
+        """Remove what no restart needs."""
+        settings = self.settings
+        if settings.purge_every_h <= 0:
+            return
+        while True:
+            gone = await self._loop.run_in_executor(
+                None, purge, self.log_directory, self.snapshot_directory, settings.snapshots_kept
+            )
+            for path in gone:
+                _log.info("purged %s", path)
+            await asyncio.sleep(settings.purge_every_h * 3600)
+
+    # ---- 4-letter words ----
+
+    def is_command(self, head: bytes) -> bool:
+        """Tell whether 4 bytes are a word."""
+        return head in _COMMANDS
+
+    def command(self, word: bytes) -> bytes:
+        """Answer a word."""
+        return _COMMANDS[word](self)
+
+
+_COMMANDS: Final[dict[bytes, Callable[[CoordinationServer], bytes]]] = {b"ruok": lambda _: b"imok"}
+
+
+def _monotonic_ms() -> int:
+    return time.monotonic_ns() // 1_000_000
+
+
+def _wall_ms() -> int:
+    return time.time_ns() // 1_000_000

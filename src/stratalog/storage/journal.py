@@ -1,0 +1,89 @@
+"""A file of another format, appended here and synced by a thread of the engine.
+
+    journal = Journal(path, reserve_bytes=64 << 20)
+    end = journal.append(b"...")       in the page cache: survives the process
+    journal.request()                  asks for a sync, and comes back at once
+    journal.durable()                  the position up to which it survives a power loss
+
+``fileno()`` becomes readable when ``durable()`` has something new to say, an error included: give
+it to an event loop, and read its 8 bytes.  No thread of Python is involved.
+
+Zeros follow what was appended, up to the end of what is reserved.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Final
+
+from stratalog.errors import LogClosedError
+from stratalog.log._binding import check, checked, ffi, lib
+
+RESERVE_BYTES_MIN: Final = 4096
+RESERVE_BYTES_MAX: Final = (1 << 31) - 4096
+
+
+class Journal:
+    """One file, created anew.
+
+    Args:
+        path: The file; what was there is gone.
+        reserve_bytes: How far the file grows at a time, RESERVE_BYTES_MIN to RESERVE_BYTES_MAX.
+
+    Raises:
+        NoSpaceError: The disk is full.
+        StorageError: The system refused.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, reserve_bytes: int) -> None:
+        self.path = os.fspath(path)
+        out = ffi.new("sl_journal **")
+        check(lib.sl_journal_create(os.fsencode(self.path), reserve_bytes, out))
+        self._journal: Any = out[0]
+        self._event_fd: int = lib.sl_journal_event_fd(self._journal)
+
+    def _live(self) -> Any:
+        if self._journal is None:
+            raise LogClosedError("the journal was closed", path=self.path)
+        return self._journal
+
+    def fileno(self) -> int:
+        """Return the descriptor that tells of syncs."""
+        self._live()
+        return self._event_fd
+
+    def append(self, data: bytes) -> int:
+        """Append bytes; return the position behind them.
+
+        Raises:
+            NoSpaceError: The disk is full: nothing has changed, and another append may work.
+            LogPoisonedError: An earlier write or sync failed, or this one: for good.
+        """
+        return checked(lib.sl_journal_append(self._live(), data, len(data)))
+
+    def request(self) -> None:
+        """Ask for everything appended so far to be synced.
+
+        Raises:
+            LogPoisonedError: An earlier write or sync failed.
+        """
+        check(lib.sl_journal_request(self._live()))
+
+    def durable(self) -> int:
+        """Return the position up to which the file is on the disk.
+
+        Raises:
+            LogPoisonedError: A write or sync failed: what follows this position may be lost.
+        """
+        return checked(lib.sl_journal_durable(self._live()))
+
+    def close(self, *, trim: bool = True) -> None:
+        """Sync and close; ``trim`` cuts what was reserved and not used.
+
+        Raises:
+            LogPoisonedError: A write or sync had failed.
+            StorageError: The last sync failed.
+        """
+        if self._journal is not None:
+            journal, self._journal = self._journal, None
+            check(lib.sl_journal_close(journal, int(trim)))

@@ -1,0 +1,217 @@
+/* test_journal.c -- a journal keeps every byte in its place, and says only what is so.
+ *
+ *   model     random appends and requests, zeros being written ahead meanwhile: the file is what was
+ *             appended and zeros behind it, and durable never runs ahead nor back
+ *   events    the descriptor becomes readable once what was asked for is on the disk
+ *   no space  an append that finds none changes nothing; the next may work
+ *   failures  a sync or a write that fails is final, and whoever waits hears of it
+ *   planted   a write-ahead that does not keep clear of the tail, which the model must notice */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <unistd.h>
+
+#include "check.h"
+#include "os.h"
+
+enum { STEP = 1 << 20, TOTAL = 12 << 20, PIECE_MAX = 9000 };
+
+static char path[1024];
+
+static uint8_t byte_at(int64_t position) {
+    uint64_t mixed = (uint64_t)position * 0x9E3779B97F4A7C15u;
+    return (uint8_t)(1 + (mixed >> 56) % 255); /* never 0: zeros are what is not ours */
+}
+
+static void fill(uint8_t *out, int64_t start, int64_t bytes) {
+    for (int64_t i = 0; i < bytes; i++) out[i] = byte_at(start + i);
+}
+
+static bool wait_durable(sl_journal *journal, int64_t position) {
+    struct pollfd wait = {.fd = sl_journal_event_fd(journal), .events = POLLIN};
+    while (sl_journal_durable(journal) < position) {
+        if (sl_journal_durable(journal) < 0 || poll(&wait, 1, 10000) != 1) return false;
+        uint64_t count;
+        REQUIRE(read(wait.fd, &count, sizeof count) == sizeof count);
+    }
+    return true;
+}
+
+/* How many bytes of the file are not what was appended, nor zeros behind it. */
+static int64_t differences(int64_t end, int64_t *out_file_bytes) {
+    int fd = open(path, O_RDONLY);
+    REQUIRE(fd >= 0);
+    static uint8_t piece[1 << 16];
+    int64_t wrong = 0, position = 0;
+    ssize_t got;
+    while ((got = pread(fd, piece, sizeof piece, position)) > 0) {
+        for (ssize_t i = 0; i < got; i++, position++)
+            wrong += piece[i] != (position < end ? byte_at(position) : 0);
+    }
+    close(fd);
+    *out_file_bytes = position;
+    return wrong;
+}
+
+static sl_journal *create(void) {
+    sl_journal *journal;
+    REQUIRE(sl_journal_create(path, STEP, &journal) == SL_OK);
+    return journal;
+}
+
+static int64_t append_all(sl_journal *journal) {
+    static uint8_t piece[PIECE_MAX];
+    int64_t end = 0, durable = 0, asked = 0;
+    while (end < TOTAL) {
+        int64_t bytes = (int64_t)check_below(PIECE_MAX) + 1;
+        fill(piece, end, bytes);
+        int64_t now = sl_journal_append(journal, piece, bytes);
+        CHECK_EQ(now, end + bytes);
+        end += bytes;
+        if (check_below(4) == 0) {
+            CHECK_OK(sl_journal_request(journal));
+            asked = end;
+        }
+        if (check_below(16) == 0) CHECK(wait_durable(journal, asked));
+        int64_t known = sl_journal_durable(journal);
+        CHECK(durable <= known && known <= end);
+        durable = known;
+    }
+    return end;
+}
+
+static void test_model(void) {
+    for (int trim = 0; trim < 2; trim++) {
+        sl_journal *journal = create();
+        int64_t end = append_all(journal);
+        CHECK_OK(sl_journal_request(journal));
+        CHECK(wait_durable(journal, end));
+        int64_t file_bytes;
+        CHECK_EQ(differences(end, &file_bytes), 0);
+        CHECK(file_bytes >= end);
+        CHECK_OK(sl_journal_close(journal, trim));
+        CHECK_EQ(differences(end, &file_bytes), 0);
+        CHECK(trim ? file_bytes == end : file_bytes >= end);
+    }
+}
+
+/* Zeros land far too low, over what was appended. */
+static ssize_t planted_pwrite(int fd, const void *data, size_t bytes, int64_t position) {
+    if ((fcntl(fd, F_GETFL) & O_DIRECT) != 0) position = position / 2 / 4096 * 4096;
+    return sl_os_real.pwrite(fd, data, bytes, position);
+}
+
+static void test_planted(void) {
+    int probe = open(path, O_WRONLY | O_DIRECT);
+    if (probe < 0) {
+        printf("journal: no O_DIRECT here, so no zeros are written ahead: nothing to plant\n");
+        return;
+    }
+    close(probe);
+    sl_os.pwrite = planted_pwrite;
+    sl_journal *journal = create();
+    int64_t end = append_all(journal);
+    CHECK_OK(sl_journal_close(journal, 1));
+    sl_os = sl_os_real;
+    int64_t file_bytes;
+    int64_t wrong = differences(end, &file_bytes);
+    CHECK_NOTE(wrong > 0, "the planted bug was not noticed");
+    printf("journal: planted write-ahead over the tail: %" PRId64 " bytes differ\n", wrong);
+}
+
+static int64_t reserve_allowed;
+
+static int scarce_reserve(int fd, int64_t start, int64_t bytes) {
+    if (start + bytes > reserve_allowed) return -ENOSPC;
+    return sl_os_real.reserve(fd, start, bytes);
+}
+
+static void test_no_space(void) {
+    static uint8_t piece[STEP];
+    reserve_allowed = STEP;
+    sl_os.reserve = scarce_reserve;
+    sl_journal *journal = create();
+    fill(piece, 0, STEP - 100);
+    CHECK_EQ(sl_journal_append(journal, piece, STEP - 100), STEP - 100);
+    CHECK_FAILS(sl_journal_append(journal, piece, 200), SL_E_NO_SPACE);
+    CHECK_EQ(sl_last_error()->system_errno, ENOSPC);
+    fill(piece, STEP - 100, 100);
+    CHECK_EQ(sl_journal_append(journal, piece, 100), STEP);
+    reserve_allowed = 2 * STEP;
+    fill(piece, STEP, 200);
+    CHECK_EQ(sl_journal_append(journal, piece, 200), STEP + 200);
+    CHECK_OK(sl_journal_request(journal));
+    CHECK(wait_durable(journal, STEP + 200));
+    CHECK_OK(sl_journal_close(journal, 1));
+    sl_os = sl_os_real;
+    int64_t file_bytes;
+    CHECK_EQ(differences(STEP + 200, &file_bytes), 0);
+    reserve_allowed = 0;
+    sl_os.reserve = scarce_reserve;
+    sl_journal *none;
+    CHECK_FAILS(sl_journal_create(path, STEP, &none), SL_E_NO_SPACE);
+    sl_os = sl_os_real;
+}
+
+static int failing_sync(int fd) {
+    (void)fd;
+    return -EIO;
+}
+
+static ssize_t failing_pwrite(int fd, const void *data, size_t bytes, int64_t position) {
+    (void)fd, (void)data, (void)bytes, (void)position;
+    return -EIO;
+}
+
+static void test_failures(void) {
+    uint8_t piece[10];
+    fill(piece, 0, sizeof piece);
+    sl_journal *journal = create();
+    CHECK_EQ(sl_journal_append(journal, piece, 10), 10);
+    sl_os.sync_data = failing_sync;
+    CHECK_OK(sl_journal_request(journal));
+    CHECK(!wait_durable(journal, 10));
+    sl_os = sl_os_real;
+    CHECK_FAILS(sl_journal_durable(journal), SL_E_POISONED);
+    CHECK_FAILS(sl_journal_append(journal, piece, 10), SL_E_POISONED);
+    CHECK_FAILS(sl_journal_request(journal), SL_E_POISONED);
+    CHECK_FAILS(sl_journal_close(journal, 1), SL_E_POISONED);
+
+    journal = create();
+    sl_os.pwrite = failing_pwrite;
+    CHECK_FAILS(sl_journal_append(journal, piece, 10), SL_E_POISONED);
+    sl_os = sl_os_real;
+    CHECK_FAILS(sl_journal_append(journal, piece, 10), SL_E_POISONED);
+    CHECK_FAILS(sl_journal_close(journal, 1), SL_E_POISONED);
+}
+
+static void test_arguments(void) {
+    sl_journal *journal;
+    char long_path[2000];
+    memset(long_path, 'a', sizeof long_path - 1);
+    long_path[sizeof long_path - 1] = '\0';
+    CHECK_FAILS(sl_journal_create(NULL, STEP, &journal), SL_E_INVALID);
+    CHECK_FAILS(sl_journal_create(long_path, STEP, &journal), SL_E_INVALID);
+    CHECK_FAILS(sl_journal_create(path, 4095, &journal), SL_E_INVALID);
+    CHECK_FAILS(sl_journal_create(path, (int64_t)1 << 31, &journal), SL_E_INVALID);
+    CHECK_FAILS(sl_journal_create("/nowhere/at/all", STEP, &journal), SL_E_NOT_FOUND);
+    journal = create();
+    CHECK_FAILS(sl_journal_append(journal, NULL, 1), SL_E_INVALID);
+    CHECK_FAILS(sl_journal_append(journal, NULL, -1), SL_E_INVALID);
+    CHECK_EQ(sl_journal_append(journal, NULL, 0), 0);
+    CHECK_OK(sl_journal_request(journal)); /* nothing to sync: nothing happens */
+    CHECK_OK(sl_journal_close(journal, 1));
+    CHECK_OK(sl_journal_close(NULL, 1));
+}
+
+int main(void) {
+    check_begin("journal");
+    check_path(path, "log.1");
+    test_arguments();
+    test_model();
+    test_no_space();
+    test_failures();
+    test_planted();
+    return check_end();
+}
