@@ -6,6 +6,8 @@
     A data directory as Apache's server leaves one, and what it would find in one of ours.
 ``read_logs(directory)``
     What its iterator finds in the transaction logs.
+``ZooKeeperPeer(data_dir, config)``
+    Apache's server, standalone, on a free port; may be stopped, killed and started again.
 
 Raises ``PeerUnavailable`` with a sentence where it cannot run.
 
@@ -14,24 +16,31 @@ Left to others: what ought to be in the files (tests/interop).
 
 from __future__ import annotations
 
+import contextlib
+import signal
+import socket
 import subprocess
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from tools.peers.maven import UTF8_CONSOLE, PeerUnavailable, java, peer_dir
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
+    from types import TracebackType
 
 __all__ = [
-    "VERSION", "PeerUnavailable", "Tree", "jars", "read_directory", "read_logs", "transcode",
-    "write_directory",
+    "VERSION", "PeerUnavailable", "Tree", "ZooKeeperPeer", "free_port", "jars", "read_directory",
+    "read_logs", "transcode", "write_directory",
 ]  # fmt: skip
 
 HERE = Path(__file__).resolve().parent
 VERSION = "3.9.5"
 TIMEOUT_S = 120
+START_TIMEOUT_S = 60
+STOP_TIMEOUT_S = 30
 
 _LOGBACK = {
     "logback.xml": """\
@@ -145,3 +154,152 @@ def _tree(done: subprocess.CompletedProcess[str]) -> Tree:
             value = None if data == "null" else bytes.fromhex(data)
             tree.nodes[path] = (value, bytes.fromhex(acl), bytes.fromhex(stat))
     return tree
+
+
+def free_port() -> int:
+    """Return a port of the loopback interface that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class ZooKeeperPeer:
+    """Apache's server, standalone, in a process of its own; as a context manager, or by hand.
+
+    Every 4-letter word is allowed and there is no AdminServer, unless ``config`` says otherwise.
+
+    Args:
+        data_dir: Where it keeps snapshots and logs; made if missing.  Its configuration and what
+            it logs lie beside it: ``NAME.cfg`` and ``NAME.out``.
+        config: Further lines of its ``zoo.cfg``, by key; they win over the defaults.
+        properties: Java system properties, such as ``zookeeper.extendedTypesEnabled``.
+        port: Where it listens; 0: a free port, kept over restarts.
+        heap: The greatest heap, as ``-Xmx`` takes it.
+
+    Attributes:
+        port: Where it listens.
+        address: ``127.0.0.1:port``.
+
+    Raises:
+        PeerUnavailable: no JDK, no Maven, or the download failed.
+    """
+
+    def __init__(
+        self,
+        data_dir: Path,
+        config: Mapping[str, object] | None = None,
+        *,
+        properties: Mapping[str, object] | None = None,
+        port: int = 0,
+        heap: str = "512m",
+    ) -> None:
+        jars()
+        self.data_dir = data_dir
+        self.port = port or free_port()
+        self.config: dict[str, object] = {
+            "4lw.commands.whitelist": "*",
+            "admin.enableServer": "false",
+            **(config or {}),
+            "dataDir": data_dir,
+            "clientPort": self.port,
+            "clientPortAddress": "127.0.0.1",
+        }
+        self.properties = dict(properties or {})
+        self._heap = heap
+        self._process: subprocess.Popen[bytes] | None = None
+        self._out = data_dir.with_name(data_dir.name + ".out")
+
+    @property
+    def address(self) -> str:
+        """``host:port``, for a client."""
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        """The server's process id."""
+        return self._live().pid
+
+    def _command(self, cfg: Path) -> Sequence[str]:
+        peer = _peer()
+        properties = [f"-D{key}={value}" for key, value in self.properties.items()]
+        return [
+            java(), f"-Xmx{self._heap}", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC",
+            *UTF8_CONSOLE, *properties, "-cp", f"{peer}:{peer / 'lib' / '*'}",
+            "org.apache.zookeeper.server.ZooKeeperServerMain", str(cfg),
+        ]  # fmt: skip
+
+    def start(self) -> None:
+        """Start it, and return once it answers ``srvr``.
+
+        Raises:
+            RuntimeError: It did not start; what it logged is in the message.
+        """
+        if self._process is not None:
+            raise RuntimeError("Apache's server runs already")
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        cfg = self.data_dir.with_name(self.data_dir.name + ".cfg")
+        cfg.write_text("".join(f"{key}={value}\n" for key, value in self.config.items()))
+        with self._out.open("ab") as out:
+            self._process = subprocess.Popen(
+                self._command(cfg), stdin=subprocess.DEVNULL, stdout=out, stderr=out
+            )
+        end = time.monotonic() + START_TIMEOUT_S
+        while b"Mode:" not in self._ask(b"srvr"):
+            if self._process.poll() is not None or time.monotonic() > end:
+                self.kill()
+                raise RuntimeError(f"Apache's server did not start: {self.said()[-2000:]}")
+            time.sleep(0.05)
+
+    def _ask(self, word: bytes) -> bytes:
+        answer = b""
+        with (
+            contextlib.suppress(OSError),
+            socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection,
+        ):
+            connection.sendall(word)
+            while piece := connection.recv(1 << 16):
+                answer += piece
+        return answer
+
+    def said(self) -> str:
+        """Return what it logged, warnings and worse, over all its starts."""
+        with contextlib.suppress(FileNotFoundError):
+            return self._out.read_text(encoding="utf-8", errors="replace")
+        return ""
+
+    def stop(self) -> None:
+        """End it as an operator does."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it at once, as ``kill -9`` does."""
+        self._end(signal.SIGKILL)
+
+    def _end(self, number: signal.Signals) -> None:
+        process, self._process = self._live(), None
+        if process.poll() is None:
+            process.send_signal(number)
+        try:
+            process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise RuntimeError(f"Apache's server did not end in {STOP_TIMEOUT_S} s") from None
+
+    def _live(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            raise RuntimeError("Apache's server does not run")
+        return self._process
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._process is not None:
+            self.stop()
