@@ -3,6 +3,7 @@
     DIR/
       stdlib-0/     every line of the Python standard library, one record each, key = file name
       killed-0/     what a writer left behind that was killed in mid-append, again and again
+      zookeeper/    what a coordination service keeps: transaction logs and snapshots
 
     1  append       a million lines and more, in batches, then one flush: durable
     2  read back    everything, and compare SHA-256 over all values with that of the input
@@ -10,6 +11,8 @@
     4  verify       every byte of every file
     5  kill -9      a child process appends and tells each acknowledged offset through a pipe; it is
                     killed at a random moment, and every record it was told about must be there
+
+    6  serve        a ZooKeeper, used by kazoo and killed too (demo_zookeeper)
 
 Where the library has fewer lines than asked for, it is read again, and the key says which pass it
 was. Any check that fails ends the demo with exit code 1 and the seed to repeat it. The directory
@@ -37,13 +40,14 @@ import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from stratalog import Log
-from stratalog.cli import EXIT_FAILURE, complain, screen
-from stratalog.cli.parameters import format_bytes, format_timestamp, per_second, plural
+from stratalog.cli import demo_zookeeper, screen
+from stratalog.cli.demo_report import CheckFailedError, Report, require
+from stratalog.cli.parameters import format_bytes, format_timestamp, plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,22 +60,6 @@ KILLS: Final = 3
 KILL_AFTER_SECONDS: Final = (0.15, 0.45)  # a random moment in between
 KILLED_BATCH_RECORDS: Final = 64
 CHILD_WAIT_SECONDS_MAX: Final = 30.0
-
-
-class CheckFailedError(click.ClickException):
-    """The demo found that a promise does not hold."""
-
-    exit_code = EXIT_FAILURE
-
-    def show(self, file: IO[str] | None = None) -> None:  # noqa: ARG002  (click's signature)
-        """Print the sentence as every other failure of ours is printed."""
-        complain(self.message)
-
-
-def require(holds: bool, sentence: str) -> None:
-    """End the demo unless a check holds; unlike ``assert`` also under ``python -O``."""
-    if not holds:
-        raise CheckFailedError(f"check failed: {sentence}")
 
 
 # ---- the input ---------------------------------------------------------------------------------
@@ -118,35 +106,6 @@ class Corpus:
                 key = name if turn == 1 else f"{name} (pass {turn})"
                 yield Piece(key.encode(), lines[:left])
                 left -= len(lines)
-
-
-# ---- what is shown -----------------------------------------------------------------------------
-
-
-class Report:
-    """The steps as they end, one line each, in columns that fit a hundred characters."""
-
-    def __init__(self) -> None:
-        self._console = screen.console()
-
-    def say(self, sentence: str, style: str | None = None) -> None:
-        """Print one line as it is."""
-        self._console.print(sentence, style=style, soft_wrap=True)
-
-    def step(
-        self, name: str, what: str, *, seconds: float, records: int = 0, count_bytes: int = 0
-    ) -> None:
-        """Print a finished step: what was checked, how long it took and what that is a second."""
-        rates = ""
-        if records:
-            rates = f"{per_second(records, seconds) / 1e6:6.2f} M records/s"
-        if count_bytes:
-            rates += f" {per_second(count_bytes, seconds) / 1e6:5.0f} MB/s"
-        mark = "✓" if self._console.is_terminal else "ok"
-        self._console.print(f"{mark:<2} ", style="green", end="")
-        self._console.print(f"{name:<10}", style="bold", end="")
-        took = f"{seconds * 1000:6.2f} ms" if seconds < 0.1 else f"{seconds:6.2f} s "
-        self._console.print(f"{what:<46} {took} {rates}".rstrip(), soft_wrap=True)
 
 
 # ---- the steps ---------------------------------------------------------------------------------
@@ -414,6 +373,7 @@ def next_commands(directory: Path, records: int) -> list[str]:
         f"{program} log find {stdlib} --offset {middle}",
         f"{program} log stat {stdlib}",
         f"{program} log verify {stdlib}",
+        f"{program} serve --data-dir {shlex.quote(os.path.relpath(directory / 'zookeeper'))}",
     ]
 
 
@@ -436,7 +396,7 @@ def next_commands(directory: Path, records: int) -> list[str]:
 )
 @click.option("--seed", type=int, help="Repeat the choices of an earlier demo.")
 def demo(directory: Path, keep: bool, records: int, seed: int | None) -> None:
-    """See it work on a million real records, with a writer killed, and every answer checked.
+    """See it work on a million real records, with writers killed, and every answer checked.
 
     The records are the lines of the Python standard library that is installed here. Takes less than
     twenty seconds and about 200 MB of disk.
@@ -455,6 +415,7 @@ def demo(directory: Path, keep: bool, records: int, seed: int | None) -> None:
             look_up(log, written, draw, report)
             verify_log(log, report)
             kill_writers(directory / "killed-0", draw, report)
+            demo_zookeeper.run(directory / "zookeeper", draw, report)
             show_statistics(log, written, report)
         report.say(
             f"Every check holds; {time.perf_counter() - started:.1f} s in all.", "bold green"
