@@ -42,10 +42,8 @@ if TYPE_CHECKING:
 def serve(ctx: click.Context, data_dir: Path, host: str, port: int) -> None:
     """Serve ZooKeeper's protocol."""
     from stratalog.net.loop import run  # noqa: PLC0415  (loads what only a server needs)
-    from stratalog.server.zookeeper.server import (  # noqa: PLC0415
-        CoordinationServer,
-        Settings,
-    )
+    from stratalog.server.zookeeper.server import CoordinationServer  # noqa: PLC0415
+    from stratalog.server.zookeeper.settings import Settings  # noqa: PLC0415
 
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s"

@@ -27,15 +27,15 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
-from stratalog.core.zookeeper.standalone import Client, Options, Standalone
+from stratalog.core.zookeeper.standalone import Client, Standalone
 from stratalog.errors import StratalogError
 from stratalog.server.zookeeper.connection import ClientConnection
 from stratalog.server.zookeeper.recovery import Restored, Source, restore
+from stratalog.server.zookeeper.settings import Settings
 from stratalog.storage.zookeeper.purge import purge
 from stratalog.storage.zookeeper.snapshots import SnapshotTarget, remove_unfinished
 from stratalog.storage.zookeeper.txn_log import TxnLog
@@ -46,61 +46,6 @@ _log: Final = logging.getLogger("stratalog.zookeeper")
 VERSION_DIRECTORY: Final = "version-2"
 SLICE_ZNODES: Final = 256
 """Znodes of a snapshot written between two turns of the loop: about a millisecond."""
-
-
-@dataclass(slots=True)
-class Settings:
-    """What one server is told; times in ms unless named otherwise.
-
-    Attributes:
-        data_dir: Where snapshots go, and ``myid``.
-        data_log_dir: Where transaction logs go; None: ``data_dir``.
-        host: Address to listen on.
-        port: Port to listen on; 0: one that is free.
-        options: What the machine is told.
-        extended: Whether znodes may have a time to live.
-        digests: Whether digests are kept.
-        frame_bytes_max: ``jute.maxbuffer``.
-        unsent_bytes_max: How much may wait for a client that does not read.
-        connections_per_address_max: ``maxClientCnxns``; 0: no limit.
-        connections_max: ``maxCnxns``; 0: no limit.
-        outstanding_max: ``globalOutstandingLimit``: writes on their way before reading stops.
-        handshake_s: How long a connection may be without a session.
-        reserve_bytes: ``preAllocSize``: how far a log grows at a time.
-        force_sync: Whether a reply waits for the disk (``forceSync``).
-        snapshot_every: ``snapCount``: transactions between snapshots, give or take a half.
-        log_bytes_max: ``snapSizeLimitInKb``: bytes of a log after which there is a snapshot.
-        snapshot_compression: ``""``, ``"gz"`` or ``"snappy"``.
-        snapshots_kept: ``autopurge.snapRetainCount``.
-        purge_every_h: ``autopurge.purgeInterval``; 0: never.
-        container_check_ms: ``znode.container.checkIntervalMs``; 0: never.
-        container_deletes_per_minute: ``znode.container.maxPerMinute``.
-        trust_empty: ``snapshot.trust.empty``.
-    """
-
-    data_dir: Path
-    data_log_dir: Path | None = None
-    host: str = "127.0.0.1"
-    port: int = 2181
-    options: Options = field(default_factory=Options)
-    extended: bool = False
-    digests: bool = True
-    frame_bytes_max: int = 0xFFFFF
-    unsent_bytes_max: int = 64 << 20
-    connections_per_address_max: int = 60
-    connections_max: int = 0
-    outstanding_max: int = 1000
-    handshake_s: float = 10.0
-    reserve_bytes: int = 64 << 20
-    force_sync: bool = True
-    snapshot_every: int = 100_000
-    log_bytes_max: int = 4 << 30
-    snapshot_compression: str = ""
-    snapshots_kept: int = 3
-    purge_every_h: float = 1.0
-    container_check_ms: int = 60_000
-    container_deletes_per_minute: int = 10_000
-    trust_empty: bool = False
 
 
 class CoordinationServer:

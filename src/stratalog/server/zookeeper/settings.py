@@ -1,0 +1,84 @@
+"""What one coordination server is told, as one record: no default of it is written anywhere else.
+
+The defaults are Apache's, but where they would be unsafe or a time bomb: the listeners are on
+127.0.0.1, the HTTP commands are off unless somebody asks for them, and old snapshots are purged.
+
+Left to others: where the values come from (config.py), what the tree and the writes are told
+(``Options`` and ``Rules`` in the core).
+
+Source: ``ServerConfig.java``, ``QuorumPeerConfig.java``, ``ZooKeeperServer.java``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from stratalog.core.zookeeper.standalone import Options
+
+
+@dataclass(slots=True)
+class Settings:
+    """What one server is told; times in ms unless named otherwise.
+
+    Attributes:
+        data_dir: Where snapshots go, and ``myid``.
+        data_log_dir: Where transaction logs go; None: ``data_dir``.
+        host: Address to listen on.
+        port: Port to listen on; 0: one that is free.
+        options: What the machine is told.
+        extended: Whether znodes may have a time to live.
+        digests: Whether digests are kept.
+        frame_bytes_max: ``jute.maxbuffer``.
+        unsent_bytes_max: How much may wait for a client that does not read.
+        connections_per_address_max: ``maxClientCnxns``; 0: no limit.
+        connections_max: ``maxCnxns``; 0: no limit.
+        outstanding_max: ``globalOutstandingLimit``: writes on their way before reading stops.
+        handshake_s: How long a connection may be without a session.
+        reserve_bytes: ``preAllocSize``: how far a log grows at a time.
+        force_sync: Whether a reply waits for the disk (``forceSync``).
+        snapshot_every: ``snapCount``: transactions between snapshots, give or take a half.
+        log_bytes_max: ``snapSizeLimitInKb``: bytes of a log after which there is a snapshot.
+        snapshot_compression: ``""``, ``"gz"`` or ``"snappy"``.
+        snapshots_kept: ``autopurge.snapRetainCount``.
+        purge_every_h: ``autopurge.purgeInterval``; 0: never.
+        container_check_ms: ``znode.container.checkIntervalMs``; 0: never.
+        container_deletes_per_minute: ``znode.container.maxPerMinute``.
+        trust_empty: ``snapshot.trust.empty``.
+        commands_allowed: ``4lw.commands.whitelist``, each word spelled out.
+        admin_port: ``admin.serverPort``; 0: one that is free; None: no HTTP commands.
+        admin_host: ``admin.serverAddress``.
+        admin_path: ``admin.commandURL``.
+        metrics_port: ``metricsProvider.httpPort``; 0: one that is free; None: no metrics page.
+        metrics_host: ``metricsProvider.httpHost``.
+    """
+
+    data_dir: Path
+    data_log_dir: Path | None = None
+    host: str = "127.0.0.1"
+    port: int = 2181
+    options: Options = field(default_factory=Options)
+    extended: bool = False
+    digests: bool = True
+    frame_bytes_max: int = 0xFFFFF
+    unsent_bytes_max: int = 64 << 20
+    connections_per_address_max: int = 60
+    connections_max: int = 0
+    outstanding_max: int = 1000
+    handshake_s: float = 10.0
+    reserve_bytes: int = 64 << 20
+    force_sync: bool = True
+    snapshot_every: int = 100_000
+    log_bytes_max: int = 4 << 30
+    snapshot_compression: str = ""
+    snapshots_kept: int = 3
+    purge_every_h: float = 1.0
+    container_check_ms: int = 60_000
+    container_deletes_per_minute: int = 10_000
+    trust_empty: bool = False
+    commands_allowed: frozenset[str] = frozenset(("srvr",))
+    admin_port: int | None = None
+    admin_host: str = "127.0.0.1"
+    admin_path: str = "/commands"
+    metrics_port: int | None = None
+    metrics_host: str = "127.0.0.1"
