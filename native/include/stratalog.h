@@ -285,9 +285,11 @@ SL_API int64_t sl_log_offset_for_timestamp(sl_log *log, int64_t timestamp_ms,
 
 typedef struct sl_journal sl_journal;
 
-/* Create the file, over what was there, and reserve its blocks in steps of reserve_bytes (4096 to
- * 2^31 - 1).  Its name is durable when this returns. */
-SL_API sl_status sl_journal_create(const char *path, int64_t reserve_bytes, sl_journal **out);
+/* Create the file, over what was there, with `head` (at most 4096 bytes, NULL for none) as its first
+ * bytes, and reserve its blocks in steps of reserve_bytes (4096 to 2^31 - 1).  When this returns the
+ * head is durable, and the name after it; when it fails there is no file. */
+SL_API sl_status sl_journal_create(const char *path, const uint8_t *head, int64_t head_bytes,
+                                   int64_t reserve_bytes, sl_journal **out);
 
 /* Append bytes; returns the position behind them, or -(sl_status).  After SL_E_NO_SPACE nothing has
  * changed; any other failure is final.  One thread at a time. */

@@ -19,6 +19,8 @@
  * written ones has no metadata to commit.  They stay clear of what is being appended: an append that
  * would reach them while they are written waits for them.
  *
+ * The file's first bytes, its head, are synced before its name is: who finds the name finds them.
+ *
  * A failed fdatasync or pwrite is final, as in sync.c: the journal is poisoned.
  *
  * One thread appends; any thread may ask for the positions. */
@@ -179,32 +181,44 @@ static void release(sl_journal *journal) {
     free(journal);
 }
 
-sl_status sl_journal_create(const char *path, int64_t reserve_bytes, sl_journal **out) {
+/* The file with its head in it, and its blocks reserved. */
+static sl_status make_file(sl_journal *journal, const uint8_t *head, int64_t head_bytes) {
+    const char *path = journal->path;
+    journal->fd = sl_os.open(AT_FDCWD, path, O_RDWR | O_CREAT | O_TRUNC, 0644);
+    if (journal->fd < 0) return sl_fail_errno(journal->fd, path, NULL, "cannot create the file");
+    int rc = sl_os_pwrite_full(journal->fd, head, (size_t)head_bytes, 0);
+    if (rc != 0) return sl_fail_errno(rc, path, NULL, "cannot write the head of the file");
+    rc = sl_os.reserve(journal->fd, 0, journal->reserve_bytes);
+    if (rc != 0) return sl_fail_errno(rc, path, NULL, "cannot reserve space for the file");
+    rc = head_bytes > 0 ? sl_os.sync_data(journal->fd) : 0;
+    if (rc != 0) return sl_fail_errno(rc, path, NULL, "cannot sync the head of the file");
+    journal->reserved_end = journal->reserve_bytes;
+    journal->requested = head_bytes;
+    atomic_store(&journal->appended, head_bytes);
+    atomic_store(&journal->durable, head_bytes);
+    return sync_parent(path);
+}
+
+sl_status sl_journal_create(const char *path, const uint8_t *head, int64_t head_bytes,
+                            int64_t reserve_bytes, sl_journal **out) {
     if (path == NULL || strlen(path) >= sizeof((sl_journal *)0)->path)
         return sl_fail(SL_E_INVALID, 0, NULL, NULL, -1, -1, "the path is missing or too long");
     if (reserve_bytes < PAGE_BYTES || reserve_bytes > INT32_MAX)
         return sl_fail(SL_E_INVALID, 0, path, NULL, -1, -1,
                        "reserve_bytes is %lld; it must be from 4096 to 2147483647",
                        (long long)reserve_bytes);
+    if (head_bytes < 0 || head_bytes > PAGE_BYTES || (head == NULL && head_bytes > 0))
+        return sl_fail(SL_E_INVALID, 0, path, NULL, -1, -1,
+                       "a head of %lld bytes; it may have 0 to 4096", (long long)head_bytes);
     sl_journal *journal = sl_os.allocate_zeroed(sizeof *journal);
     if (journal == NULL) return sl_fail_memory("creating a journal");
     memcpy(journal->path, path, strlen(path) + 1);
     journal->reserve_bytes = page_up(reserve_bytes);
     journal->zeroing_from = INT64_MAX;
-    journal->direct_fd = journal->event_fd = -1;
+    journal->fd = journal->direct_fd = journal->event_fd = -1;
     pthread_mutex_init(&journal->mutex, NULL);
     pthread_cond_init(&journal->changed, NULL);
-    journal->fd = sl_os.open(AT_FDCWD, path, O_RDWR | O_CREAT | O_TRUNC, 0644);
-    sl_status status = SL_OK;
-    if (journal->fd < 0) status = sl_fail_errno(journal->fd, path, NULL, "cannot create the file");
-    if (status == SL_OK) {
-        int rc = sl_os.reserve(journal->fd, 0, journal->reserve_bytes);
-        if (rc != 0) status = sl_fail_errno(rc, path, NULL, "cannot reserve space for the file");
-    }
-    if (status == SL_OK) {
-        journal->reserved_end = journal->reserve_bytes;
-        status = sync_parent(path);
-    }
+    sl_status status = make_file(journal, head, head_bytes);
     if (status == SL_OK) {
         journal->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         if (journal->event_fd < 0) status = sl_fail_errno(-errno, path, NULL, "no eventfd");
@@ -216,6 +230,7 @@ sl_status sl_journal_create(const char *path, int64_t reserve_bytes, sl_journal 
         if (rc != 0) status = sl_fail_errno(-rc, path, NULL, "cannot start a thread");
     }
     if (status != SL_OK) {
+        if (journal->fd >= 0) sl_os.unlink(AT_FDCWD, path);
         release(journal);
         return status;
     }

@@ -4,12 +4,14 @@
  *             appended and zeros behind it, and durable never runs ahead nor back
  *   events    the descriptor becomes readable once what was asked for is on the disk
  *   no space  an append that finds none changes nothing; the next may work
+ *   head      is durable before the name is, and nothing is left of a file that could not be made
  *   failures  a sync or a write that fails is final, and whoever waits hears of it
  *   planted   a write-ahead that does not keep clear of the tail, which the model must notice */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "check.h"
@@ -56,7 +58,7 @@ static int64_t differences(int64_t end, int64_t *out_file_bytes) {
 
 static sl_journal *create(void) {
     sl_journal *journal;
-    REQUIRE(sl_journal_create(path, STEP, &journal) == SL_OK);
+    REQUIRE(sl_journal_create(path, NULL, 0, STEP, &journal) == SL_OK);
     return journal;
 }
 
@@ -150,8 +152,50 @@ static void test_no_space(void) {
     reserve_allowed = 0;
     sl_os.reserve = scarce_reserve;
     sl_journal *none;
-    CHECK_FAILS(sl_journal_create(path, STEP, &none), SL_E_NO_SPACE);
+    CHECK_FAILS(sl_journal_create(path, NULL, 0, STEP, &none), SL_E_NO_SPACE);
     sl_os = sl_os_real;
+}
+
+static int head_synced;
+static int64_t bytes_when_named;
+
+static int counted_sync(int fd) {
+    head_synced++;
+    return sl_os_real.sync_data(fd);
+}
+
+static int telling_sync_directory(int fd) {
+    struct stat status;
+    bytes_when_named = head_synced == 1 && stat(path, &status) == 0 ? status.st_size : -1;
+    return sl_os_real.sync_directory(fd);
+}
+
+/* The head is on the disk before the name is; a file that could not be made is not left behind. */
+static void test_head(void) {
+    uint8_t head[100];
+    fill(head, 0, sizeof head);
+    sl_os.sync_data = counted_sync;
+    sl_os.sync_directory = telling_sync_directory;
+    sl_journal *journal;
+    REQUIRE(sl_journal_create(path, head, sizeof head, STEP, &journal) == SL_OK);
+    sl_os = sl_os_real;
+    CHECK_EQ(bytes_when_named, STEP);
+    CHECK_EQ(sl_journal_durable(journal), 100);
+    int64_t file_bytes;
+    CHECK_EQ(differences(100, &file_bytes), 0);
+    uint8_t more[50];
+    fill(more, 100, sizeof more);
+    CHECK_EQ(sl_journal_append(journal, more, 50), 150);
+    CHECK_OK(sl_journal_request(journal));
+    CHECK(wait_durable(journal, 150));
+    CHECK_OK(sl_journal_close(journal, 1));
+    CHECK_EQ(differences(150, &file_bytes), 0);
+    CHECK_EQ(file_bytes, 150);
+    reserve_allowed = 0;
+    sl_os.reserve = scarce_reserve;
+    CHECK_FAILS(sl_journal_create(path, head, sizeof head, STEP, &journal), SL_E_NO_SPACE);
+    sl_os = sl_os_real;
+    CHECK(access(path, F_OK) != 0);
 }
 
 static int failing_sync(int fd) {
@@ -188,14 +232,17 @@ static void test_failures(void) {
 
 static void test_arguments(void) {
     sl_journal *journal;
+    static uint8_t piece[4097];
     char long_path[2000];
     memset(long_path, 'a', sizeof long_path - 1);
     long_path[sizeof long_path - 1] = '\0';
-    CHECK_FAILS(sl_journal_create(NULL, STEP, &journal), SL_E_INVALID);
-    CHECK_FAILS(sl_journal_create(long_path, STEP, &journal), SL_E_INVALID);
-    CHECK_FAILS(sl_journal_create(path, 4095, &journal), SL_E_INVALID);
-    CHECK_FAILS(sl_journal_create(path, (int64_t)1 << 31, &journal), SL_E_INVALID);
-    CHECK_FAILS(sl_journal_create("/nowhere/at/all", STEP, &journal), SL_E_NOT_FOUND);
+    CHECK_FAILS(sl_journal_create(NULL, NULL, 0, STEP, &journal), SL_E_INVALID);
+    CHECK_FAILS(sl_journal_create(long_path, NULL, 0, STEP, &journal), SL_E_INVALID);
+    CHECK_FAILS(sl_journal_create(path, NULL, 0, 4095, &journal), SL_E_INVALID);
+    CHECK_FAILS(sl_journal_create(path, NULL, 1, STEP, &journal), SL_E_INVALID);
+    CHECK_FAILS(sl_journal_create(path, piece, 4097, STEP, &journal), SL_E_INVALID);
+    CHECK_FAILS(sl_journal_create(path, NULL, 0, (int64_t)1 << 31, &journal), SL_E_INVALID);
+    CHECK_FAILS(sl_journal_create("/nowhere/at/all", NULL, 0, STEP, &journal), SL_E_NOT_FOUND);
     journal = create();
     CHECK_FAILS(sl_journal_append(journal, NULL, 1), SL_E_INVALID);
     CHECK_FAILS(sl_journal_append(journal, NULL, -1), SL_E_INVALID);
@@ -211,6 +258,7 @@ int main(void) {
     test_arguments();
     test_model();
     test_no_space();
+    test_head();
     test_failures();
     test_planted();
     return check_end();

@@ -1,6 +1,6 @@
 """A file of another format, appended here and synced by a thread of the engine.
 
-    journal = Journal(path, reserve_bytes=64 << 20)
+    journal = Journal(path, head=b"ZKLG...", reserve_bytes=64 << 20)
     end = journal.append(b"...")       in the page cache: survives the process
     journal.request()                  asks for a sync, and comes back at once
     journal.durable()                  the position up to which it survives a power loss
@@ -21,6 +21,7 @@ from stratalog.log._binding import check, checked, ffi, lib
 
 RESERVE_BYTES_MIN: Final = 4096
 RESERVE_BYTES_MAX: Final = (1 << 31) - 4096
+HEAD_BYTES_MAX: Final = 4096
 
 
 class Journal:
@@ -28,17 +29,21 @@ class Journal:
 
     Args:
         path: The file; what was there is gone.
+        head: Its first bytes, at most HEAD_BYTES_MAX; they are durable before its name is.
         reserve_bytes: How far the file grows at a time, RESERVE_BYTES_MIN to RESERVE_BYTES_MAX.
 
     Raises:
-        NoSpaceError: The disk is full.
-        StorageError: The system refused.
+        NoSpaceError: The disk is full; there is no file.
+        StorageError: The system refused; there is no file.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, reserve_bytes: int) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], *, reserve_bytes: int, head: bytes = b""
+    ) -> None:
         self.path = os.fspath(path)
         out = ffi.new("sl_journal **")
-        check(lib.sl_journal_create(os.fsencode(self.path), reserve_bytes, out))
+        name = os.fsencode(self.path)
+        check(lib.sl_journal_create(name, head, len(head), reserve_bytes, out))
         self._journal: Any = out[0]
         self._event_fd: int = lib.sl_journal_event_fd(self._journal)
 

@@ -253,8 +253,7 @@ class TxnLog:
         records = [encode_record(payload) for payload in payloads]
         if self._journal is None:
             path = self._directory / log_name(first_zxid)
-            self._journal = Journal(path, reserve_bytes=self._reserve_bytes)
-            records.insert(0, HEADER)
+            self._journal = Journal(path, reserve_bytes=self._reserve_bytes, head=HEADER)
         end = self._journal.append(b"".join(records))
         self._journal.request()
         self._groups.append(_Group(self._journal, end, last_zxid))
