@@ -31,6 +31,8 @@ Acl = tuple[ACL, ...]
 
 OPEN_ACL: Final[Acl] = (ACL(int(Permission.ALL), Id("world", "anyone")),)
 READ_ONLY_ACL: Final[Acl] = (ACL(int(Permission.READ), Id("world", "anyone")),)
+NOBODYS_ACL: Final[Acl] = (ACL(0, Id("unknown", "")),)
+"""What a znode of a snapshot has until the log says which ACL it got: no request can ask for it."""
 SUPER: Final = Id("super", "")
 
 
@@ -212,6 +214,9 @@ class AclTable:
 
     def __len__(self) -> int:
         return len(self._by_index)
+
+    def __contains__(self, acl: Acl) -> bool:
+        return acl in self._index_of
 
     def acquire(self, acl: Acl) -> int:
         """Return the index of an ACL and count one more use."""

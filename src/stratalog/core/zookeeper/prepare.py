@@ -197,8 +197,8 @@ class Preparer:
         fields: Fields = (tuple(paths),) if self.rules.close_session_paths else ()
         prepared = self._finish(int(OpCode.CLOSE_SESSION), session_id, cxid, fields)
         if len(prepared.payload) > self.rules.txn_bytes_max:
-            # As before 3.6: whoever applies it takes the ephemerals that it knows of.
-            prepared = self._finish(int(OpCode.CLOSE_SESSION), session_id, cxid, ())
+            # Whoever applies it takes the ephemerals that it knows of, listed or not.
+            prepared = self._finish(int(OpCode.CLOSE_SESSION), session_id, cxid, ((),))
         return prepared
 
     def applied(self, zxid: int) -> None:

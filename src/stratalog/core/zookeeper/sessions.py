@@ -69,7 +69,7 @@ class SessionTracker:
         self._tick_ms = tick_ms
         self._next_id = first_session_id(server_id, now_ms)
         self._sessions: dict[int, Session] = {}
-        self._buckets: dict[int, set[Session]] = {}
+        self._buckets: dict[int, dict[Session, None]] = {}
         self._due_ms = self._bucket(now_ms)
 
     def __len__(self) -> int:
@@ -147,11 +147,11 @@ class SessionTracker:
     def _move(self, session: Session, bucket_ms: int) -> None:
         self._leave(session)
         session.bucket_ms = bucket_ms
-        self._buckets.setdefault(bucket_ms, set()).add(session)
+        self._buckets.setdefault(bucket_ms, {})[session] = None
 
     def _leave(self, session: Session) -> None:
         bucket = self._buckets.get(session.bucket_ms)
         if bucket is not None:
-            bucket.discard(session)
+            bucket.pop(session, None)
             if not bucket:
                 del self._buckets[session.bucket_ms]

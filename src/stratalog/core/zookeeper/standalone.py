@@ -32,7 +32,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Final
+from typing import Final, NamedTuple
 
 from stratalog.core.zookeeper.identity import (
     OPEN_ACL,
@@ -117,7 +117,7 @@ class Client:
         self.identities = [Id("ip", address)]
         self.session: Session | None = None
         self.session_id = 0
-        self.pending: deque[_Write | bytes] = deque()
+        self.pending: deque[_Write | _Expired | bytes] = deque()
         self.held: list[bytes] | None = None
         self.out: list[bytes] = []
         self.farewell: Farewell | None = None
@@ -139,7 +139,9 @@ class Client:
             self.send(_frame(XID_NOTIFICATION, zxid, 0, body))
 
     def send(self, frame: bytes) -> None:
-        """Put a frame behind those on their way out."""
+        """Put a frame behind those on their way out; nothing follows a farewell."""
+        if self.farewell is not None:
+            return
         self.out.append(frame)
         if not self.talkative:
             self.talkative = True
@@ -164,6 +166,12 @@ class _Write:
         self.kind = kind
         self.xid = xid
         self.prepared = prepared
+
+
+class _Expired(NamedTuple):
+    """A read that came when its session was closing; its refusal waits for its turn."""
+
+    xid: int
 
 
 def _frame(xid: int, zxid: int, err: int, body: bytes) -> bytes:
@@ -272,31 +280,32 @@ class Standalone:
         if kind in WRITES:
             self._write(client, session, xid, kind, frame)
         elif client.pending and kind not in _AT_ONCE:
-            client.pending.append(frame)
+            late = session.closing and (kind in READS or kind == OpCode.PING)
+            client.pending.append(_Expired(xid) if late else frame)
+        elif session.closing and (kind in READS or kind == OpCode.PING):
+            self._refuse_expired(client, xid)
         else:
             self._read(client, session, xid, kind, frame)
 
     def _read(self, client: Client, session: Session, xid: int, kind: int, frame: bytes) -> None:
-        """Answer what changes nothing, at once."""
+        """Answer what changes nothing, at once; its session was there when it came."""
         tree = self.tree
         if kind in READS:
-            if session.closing:
-                err, body = int(ErrorCode.SESSION_EXPIRED), b""
-            else:
-                err, body = answer(tree, client, kind, frame, _REQUEST_HEADER_BYTES)
+            err, body = answer(tree, client, kind, frame, _REQUEST_HEADER_BYTES)
             client.send(_frame(xid, tree.last_zxid, err, body))
         elif kind == OpCode.PING:
-            err = int(ErrorCode.SESSION_EXPIRED) if session.closing else 0
-            client.send(_frame(XID_PING if not err else xid, tree.last_zxid, err, b""))
+            client.send(_frame(XID_PING, tree.last_zxid, 0, b""))
         elif kind == OpCode.AUTH:
             self._authenticate(client, xid, frame)
         elif kind == OpCode.CLOSE_SESSION:
             self._close_session(client, session.session_id, xid)
-        elif kind in WRITES:
-            self._write(client, session, xid, kind, frame)
         else:
             client.send(_frame(xid, 0, int(ErrorCode.UNIMPLEMENTED), b""))
             client.close(Farewell.UNKNOWN_REQUEST)
+
+    def _refuse_expired(self, client: Client, xid: int) -> None:
+        err = int(ErrorCode.SESSION_EXPIRED)
+        client.send(_frame(xid, self.tree.last_zxid, err, b""))
 
     def _write(self, client: Client, session: Session, xid: int, kind: int, frame: bytes) -> None:
         try:
@@ -520,14 +529,13 @@ class Standalone:
             if isinstance(entry, _Write):
                 return
             pending.popleft()
+            if isinstance(entry, _Expired):
+                self._refuse_expired(client, entry.xid)
+                continue
             xid, kind = _request_header(entry)
             if kind in WRITES:  # the undecodable ones only
                 err = int(ErrorCode.MARSHALLING_ERROR)
                 client.send(_frame(xid, self.tree.last_zxid, err, b""))
-            elif kind == OpCode.CLOSE_SESSION:
-                self._close_session(client, session.session_id, xid)
-                pending.rotate(1)
-                return
             else:
                 self._read(client, session, xid, kind, entry)
 

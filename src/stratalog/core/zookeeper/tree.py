@@ -24,7 +24,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from stratalog.core.zookeeper.identity import READ_ONLY_ACL, Acl, AclTable
+from stratalog.core.zookeeper.identity import NOBODYS_ACL, READ_ONLY_ACL, Acl, AclTable
 from stratalog.core.zookeeper.paths import CONFIG, QUOTA, ROOT, ROOT_ALIAS, SPECIAL, SYSTEM, split
 from stratalog.core.zookeeper.quotas import (
     LIMITS_NAME,
@@ -463,9 +463,11 @@ class Tree:
     ) -> Tree:
         """Build the tree of a snapshot.
 
+        ACLs stand before the znodes, so a znode may have one that came up while it was written: the
+        log says which.
+
         Raises:
-            KeyError: A znode comes without its parent, or has an ACL that is not there; the message
-                is the path.
+            KeyError: A znode comes without its parent; the message is the path.
         """
         tree = cls(extended=extended, digests=digests)
         tree.sessions = dict(sessions)
@@ -486,12 +488,15 @@ class Tree:
             owner,
             pzxid,
         ) in nodes:
-            if acl not in known or (path and split(path)[0] not in tree.nodes):
+            if path and split(path)[0] not in tree.nodes:
                 raise KeyError(path)
+            if acl in known:
+                tree.acls.use(acl)
+            else:
+                acl = tree.acls.acquire(NOBODYS_ACL)  # noqa: PLW2901
             node = Znode(data, acl, czxid, ctime, owner)
             node.mzxid, node.mtime, node.pzxid = mzxid, mtime, pzxid
             node.version, node.cversion, node.aversion = version, cversion, aversion
-            tree.acls.use(acl)
             tree._put(path, node)
             if owner:
                 tree._own(path, owner)

@@ -70,7 +70,7 @@ class WatchManager:
     """Watches of one kind, by path and by watcher."""
 
     def __init__(self) -> None:
-        self._watchers: dict[str, set[Watcher]] = {}
+        self._watchers: dict[str, dict[Watcher, None]] = {}
         self._paths: dict[Watcher, dict[str, Mode]] = {}
         self._recursive = 0
 
@@ -79,7 +79,7 @@ class WatchManager:
 
     def add(self, path: str, watcher: Watcher, mode: Mode = Mode.ONE_SHOT) -> None:
         """Watch a path."""
-        self._watchers.setdefault(path, set()).add(watcher)
+        self._watchers.setdefault(path, {})[watcher] = None
         paths = self._paths.setdefault(watcher, {})
         before = paths.get(path, Mode.NONE)
         paths[path] = before | mode
@@ -104,7 +104,7 @@ class WatchManager:
         """Stop all watching of a watcher: its connection is gone."""
         for path, modes in self._paths.pop(watcher, {}).items():
             watchers = self._watchers[path]
-            watchers.discard(watcher)
+            watchers.pop(watcher, None)
             if not watchers:
                 del self._watchers[path]
             if modes & Mode.RECURSIVE:
@@ -158,7 +158,7 @@ class WatchManager:
         if not paths:
             del self._paths[watcher]
         watchers = self._watchers[path]
-        watchers.discard(watcher)
+        watchers.pop(watcher, None)
         if not watchers:
             del self._watchers[path]
 

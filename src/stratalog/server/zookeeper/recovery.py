@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from stratalog.core.zookeeper.identity import NOBODYS_ACL
 from stratalog.core.zookeeper.tree import Tree
 from stratalog.errors import CorruptSnapshotError, CorruptTxnLogError, JuteError
 from stratalog.storage.zookeeper.snapshots import (
@@ -96,6 +97,8 @@ def restore(source: Source) -> Restored:
             _log.warning("%s: zxid 0x%x follows 0x%x", logged.path, logged.zxid, tree.last_zxid)
         _replay(tree, logged, compare=logged.zxid >= restored.fuzzy_until)
         restored.transactions += 1
+    if NOBODYS_ACL in tree.acls:
+        _log.error("%s: the logs lack an ACL that it began to use", restored.snapshot)
     return restored
 
 
@@ -165,7 +168,7 @@ def _load_with(snapshot: SnapshotFile, source: Source, *, digest: bool) -> Resto
         )  # fmt: skip
     except KeyError as error:
         raise CorruptSnapshotError(
-            f"znode {error.args[0]!r} has no parent or an unknown ACL", path=str(snapshot.path)
+            f"znode {error.args[0]!r} has no parent", path=str(snapshot.path)
         ) from error
     tail = reader.tail()
     tree.last_zxid = snapshot.zxid

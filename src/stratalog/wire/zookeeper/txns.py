@@ -9,7 +9,9 @@ Whether a digest follows shows only in whether bytes are left.  Versions in a bo
 not those asked for, so that applying a transaction again changes nothing.
 
 Two older forms are read: a CreateTxn without parent cversion (before 3.3; -1 stands for it), and a
-closeSession without the list of its ephemerals (before 3.6).
+closeSession without the list of its ephemerals (before 3.6, and where
+``closeSessionTxn.enabled=false``).  A digest alone is told from a list: read as one, it would hold
+two empty paths.
 
 Source: ``zookeeper.jute``, ``SerializeUtils.java`` (deserializeTxn).
 """
@@ -24,6 +26,8 @@ from stratalog.wire.jute import Bool, Buffer, Int, Long, Record, Ustring, unpack
 from stratalog.wire.zookeeper.records import ACL, OpCode
 
 DIGEST_VERSION = 2
+_DIGEST_BYTES = 12
+_DIGEST_HEAD = DIGEST_VERSION.to_bytes(4, "big")
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +232,9 @@ def body_fields(kind: int, data: bytes, at: int = 0) -> tuple[tuple[Any, ...], i
     body = BODIES.get(kind)
     if body is None:
         raise JuteError(f"{kind} is no type of a transaction", position=at)
-    if body is CloseSessionTxn and at == len(data):
+    if body is CloseSessionTxn and (
+        at == len(data) or (len(data) - at == _DIGEST_BYTES and data.startswith(_DIGEST_HEAD, at))
+    ):
         return ((),), at
     if body is CreateTxn:
         old, after = unpacker(CreateTxnV0)(data, at)
