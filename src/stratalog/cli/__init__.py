@@ -3,6 +3,7 @@
     stratalog log append|cat|tail|stat|verify|find|truncate DIR     (log_commands)
     stratalog demo                                                  (demo)
     stratalog serve                                                 (serve_command)
+    stratalog zk [ls|get|set|create|delete|watch|...]               (zk_commands)
     stratalog bench                                                 (bench_command)
 
 A command's module is imported when the command is named and not before: a shell script that
@@ -195,6 +196,7 @@ def _print_version(ctx: click.Context, _param: click.Parameter, wanted: bool) ->
         "demo": "stratalog.cli.demo:demo",
         "log": "stratalog.cli.log_commands:log",
         "serve": "stratalog.cli.serve_command:serve",
+        "zk": "stratalog.cli.zk_commands:zk",
     },
     examples=(
         "stratalog demo                             see it work on a million real records",
