@@ -60,7 +60,8 @@ def java() -> str:
     return found
 
 
-def _cache_root() -> Path:
+def cache_root() -> Path:
+    """Return where what was fetched is kept."""
     if chosen := os.environ.get("STRATALOG_PEERS"):
         return Path(chosen)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "stratalog" / "peers"
@@ -84,7 +85,7 @@ def peer_dir(title: str, pom: Path, files: Mapping[str, str]) -> Path:
     name = pom.name.removesuffix(".pom.xml")
     java()
     digest = hashlib.sha256(pom.read_bytes() + repr(dict(files)).encode()).hexdigest()
-    target = _cache_root() / name
+    target = cache_root() / name
     marker = target / "complete"
 
     def complete() -> bool:
