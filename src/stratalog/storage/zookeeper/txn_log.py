@@ -9,8 +9,14 @@
 A log is begun by the first transaction after a start or a roll, is named by its zxid, and is never
 opened for writing again.
 
-Reading accepts what a crash leaves at the end of a log: zeros, or a record that is not whole.  A
-record that is damaged while sound ones, or anything at all but zeros, follow is no crash's doing:
+Reading accepts what a crash leaves at the end of a log:
+
+    | ... | record | 000000 |                     zeros
+    | ... | record | rec000 |                     a record that is not whole, then zeros
+    | ... | record | re0000 | record | 000000 |   a record that lacks a sector: what was not synced
+                                                  reaches the disk in any order
+
+A record that is damaged in another way while anything follows is no crash's doing:
 CorruptTxnLogError names the file and the position, and nothing is read past it.
 
 Source: ``FileTxnLog.java``, ``SyncRequestProcessor.java``.
@@ -20,6 +26,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import re
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -41,6 +48,11 @@ from stratalog.wire.zookeeper.txn_log import (
 from stratalog.wire.zookeeper.txns import TxnHeader
 
 _PREFIX: Final = "log."
+_SECTOR_BYTES: Final = 512
+_ALWAYS_ZERO_BYTES: Final = 4
+_MAYBE_RECORD: Final = re.compile(rb"(?s)(?=\0{4}.{4}(?!\0{4})[\0-\x7f].{3})")
+"""What a record may begin with: a checksum's upper half is zero, a length is not."""
+
 _unpack_header: Final = unpacker(TxnHeader)
 
 
@@ -116,32 +128,57 @@ def read_log(path: Path, *, record_bytes_max: int) -> Iterator[Logged]:
 
 def _read_mapped(path: Path, data: mmap.mmap, record_bytes_max: int) -> Iterator[Logged]:
     position = HEADER_BYTES
+    fault = "neither a record nor the end of the log"
     view = memoryview(data)
     try:
         if data[:HEADER_BYTES] == bytes(HEADER_BYTES) and _zeros(view, 0):
             return  # reserved, and a crash before anything was durable
         check_header(view)
-        for record in read_records(view, record_bytes_max=record_bytes_max):
-            (_, _, zxid, _, _), _ = _unpack_header(record.payload, 0)
-            yield Logged(path, record.position, record.end, zxid, record.payload)
-            position = record.end
-    except CorruptTxnLogError as error:
-        at = error.position if error.position is not None else position
-        if at >= HEADER_BYTES and _torn(view, at, record_bytes_max):
+        try:
+            for record in read_records(view, record_bytes_max=record_bytes_max):
+                (_, _, zxid, _, _), _ = _unpack_header(record.payload, 0)
+                yield Logged(path, record.position, record.end, zxid, record.payload)
+                position = record.end
+        except CorruptTxnLogError as error:
+            fault = error.message
+        if _ends(view, position, record_bytes_max):
             return
-        raise CorruptTxnLogError(error.message, path=str(path), position=at) from None
+    except CorruptTxnLogError as error:
+        fault, position = error.message, error.position or 0
     except JuteError as error:
-        raise CorruptTxnLogError(error.message, path=str(path), position=position) from None
+        fault = error.message
     finally:
         view.release()
+    raise CorruptTxnLogError(fault, path=str(path), position=position)
 
 
-def _torn(view: memoryview, position: int, record_bytes_max: int) -> bool:
-    """Tell whether a record with a wrong checksum is the last thing in its log."""
-    length = int.from_bytes(view[position + 8 : position + 12], "big")
-    if not 0 < length <= record_bytes_max:
+def _ends(view: memoryview, position: int, record_bytes_max: int) -> bool:
+    """Tell whether what stands at ``position``, no sound record, is what a crash leaves."""
+    length = int.from_bytes(view[position + 8 : position + 12], "big", signed=True)
+    if not 0 <= length <= record_bytes_max:
         return False
-    return _zeros(view, position + length + RECORD_OVERHEAD_BYTES)
+    end = min(position + length + RECORD_OVERHEAD_BYTES, len(view))
+    if _zeros(view, end) and not _holds_record(view, position + 1, end):
+        return True
+    start = position + _ALWAYS_ZERO_BYTES
+    while start < end:
+        stop = min(start - start % _SECTOR_BYTES + _SECTOR_BYTES, len(view))
+        if not any(view[start:stop]):
+            return True
+        start = stop
+    return False
+
+
+def _holds_record(view: memoryview, start: int, end: int) -> bool:
+    """Tell whether a sound record begins in ``[start, end)``: then the length before it lies."""
+    for found in _MAYBE_RECORD.finditer(view, start, min(end + RECORD_OVERHEAD_BYTES, len(view))):
+        records = read_records(view, record_bytes_max=len(view), position=found.start())
+        try:
+            if next(records, None) is not None:
+                return True
+        except CorruptTxnLogError:
+            continue
+    return False
 
 
 def _zeros(view: memoryview, position: int) -> bool:
