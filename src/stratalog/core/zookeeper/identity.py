@@ -20,6 +20,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import ipaddress
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -79,6 +80,51 @@ class Digest:
     def matches(self, identity: str, expression: str) -> bool:
         """They are equal."""
         return identity == expression
+
+
+@dataclass(frozen=True, slots=True)
+class Sasl:
+    """Principals: whom a SASL exchange proved.
+
+    Attributes:
+        wildcard: An ACL's id that means every principal (``letAnySaslUserDoX``).
+    """
+
+    wildcard: str | None = None
+    authenticated: bool = True
+
+    def is_valid(self, expression: str) -> bool:
+        """A name, or name@realm, or name/host@realm."""
+        return "@" not in expression or _principal(expression) is not None
+
+    def matches(self, identity: str, expression: str) -> bool:
+        """They are equal, or it is the principal ``super``, or anyone may."""
+        return identity in (expression, "super") or expression == self.wildcard
+
+
+@dataclass(frozen=True, slots=True)
+class X509:
+    """Subjects of certificates, as RFC 2253 writes them.
+
+    Attributes:
+        superuser: The subject that every such id means (``X509AuthenticationProvider.superUser``).
+    """
+
+    superuser: str | None = None
+    authenticated: bool = True
+
+    def is_valid(self, expression: str) -> bool:
+        """Attributes and values, with commas between."""
+        return expression == "" or _distinguished(expression) is not None
+
+    def matches(self, identity: str, expression: str) -> bool:
+        """They are equal, or it is the superuser."""
+        return identity in (expression, self.superuser)
+
+
+_principal: Final = re.compile(r"([^/@]*)(/([^/@]*))?@([^/@]*)").fullmatch
+_PAIR: Final = r"""\s*[A-Za-z0-9.-]+\s*=\s*(?:"(?:[^"\\]|\\.)*"|(?:[^",+\\;<>]|\\.)*)\s*"""
+_distinguished: Final = re.compile(f"{_PAIR}(?:[,+;]{_PAIR})*", re.DOTALL).fullmatch
 
 
 @dataclass(frozen=True, slots=True)

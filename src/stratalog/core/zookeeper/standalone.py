@@ -29,7 +29,7 @@ from __future__ import annotations
 
 import struct
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, NamedTuple
@@ -45,6 +45,7 @@ from stratalog.core.zookeeper.identity import (
 )
 from stratalog.core.zookeeper.prepare import WRITES, Prepared, Preparer, Rules
 from stratalog.core.zookeeper.reads import READS, answer
+from stratalog.core.zookeeper.sasl import DigestMd5, SaslOptions, SaslRefused
 from stratalog.core.zookeeper.sessions import Session, SessionTracker, password_of
 from stratalog.core.zookeeper.tree import Result, Tree
 from stratalog.core.zookeeper.watches import EventType
@@ -60,6 +61,7 @@ from stratalog.wire.zookeeper.messages import (
     ConnectResponse,
     MultiHeader,
     PathResponse,
+    SaslRequest,
     WatcherEvent,
     decode_connect_request,
 )
@@ -71,6 +73,7 @@ _REPLY_HEADER_BYTES: Final = 16
 _REQUEST_HEADER_BYTES: Final = 8
 _pack_path: Final = packer(PathResponse)
 _pack_event: Final = packer(WatcherEvent)
+_pack_token: Final = packer(SaslRequest)
 _pack_multi_header: Final = packer(MultiHeader)
 _MULTI_DONE: Final = _pack_multi_header(-1, True, -1)
 _CONNECTED: Final = 3
@@ -84,6 +87,7 @@ class Farewell(Enum):
     SESSION_EXPIRED = "the session is unknown or expired"
     SESSION_TAKEN = "the client came back on another connection"
     AUTH_FAILED = "authentication failed"
+    AUTH_MISSING = "authentication is required"
     ZXID_AHEAD = "the client has seen more than this server knows"
     UNKNOWN_REQUEST = "a request of an unknown type"
     DAMAGED_REQUEST = "a request that cannot be read"
@@ -99,6 +103,8 @@ class Options:
     server_id: int = 1
     super_digest: str | None = None
     digest_algorithm: str = "sha1"
+    sasl: SaslOptions | None = None
+    required_schemes: frozenset[str] = frozenset()
     container_never_used_ms_max: int = 0
     rules: Rules = field(default_factory=Rules)
 
@@ -107,14 +113,15 @@ class Client:
     """A connection, as the machine knows it."""
 
     __slots__ = (
-        "_machine", "address", "farewell", "held", "identities", "out", "pending", "session",
-        "session_id", "talkative",
+        "_machine", "address", "exchange", "farewell", "held", "identities", "out", "pending",
+        "session", "session_id", "talkative",
     )  # fmt: skip
 
     def __init__(self, machine: Standalone, address: str) -> None:
         self._machine = machine
         self.address = address
         self.identities = [Id("ip", address)]
+        self.exchange: DigestMd5 | None = None
         self.session: Session | None = None
         self.session_id = 0
         self.pending: deque[_Write | _Expired | bytes] = deque()
@@ -242,9 +249,21 @@ class Standalone:
 
     # ---- connections ----
 
-    def connect(self, address: str) -> Client:
-        """Welcome a connection from an address."""
-        return Client(self, address)
+    def connect(
+        self, address: str, *, identities: Sequence[Id] = (), nonce: str = ""
+    ) -> Client:  # fmt: skip
+        """Welcome a connection.
+
+        Args:
+            address: Where it comes from.
+            identities: What it has proved already, by its certificate.
+            nonce: For its SASL exchange, fresh; "": there will be none.
+        """
+        client = Client(self, address)
+        client.identities += identities
+        if self.options.sasl is not None and nonce:
+            client.exchange = DigestMd5(self.options.sasl.passwords, nonce)
+        return client
 
     def disconnect(self, client: Client) -> None:
         """A connection is gone; its session lives on until it expires."""
@@ -277,6 +296,14 @@ class Standalone:
             return
         self.tracker.touch(session, self.now_ms)
         xid, kind = _request_header(frame)
+        if (
+            self.options.required_schemes
+            and kind not in _IDENTIFYING
+            and not any(one.scheme in self.options.required_schemes for one in client.identities)
+        ):
+            client.send(_frame(xid, 0, int(ErrorCode.SESSION_CLOSED_REQUIRE_SASL_AUTH), b""))
+            client.close(Farewell.AUTH_MISSING)
+            return
         if kind in WRITES:
             self._write(client, session, xid, kind, frame)
         elif client.pending and kind not in _AT_ONCE:
@@ -297,6 +324,8 @@ class Standalone:
             client.send(_frame(XID_PING, tree.last_zxid, 0, b""))
         elif kind == OpCode.AUTH:
             self._authenticate(client, xid, frame)
+        elif kind == OpCode.SASL:
+            self._sasl(client, xid, frame)
         elif kind == OpCode.CLOSE_SESSION:
             self._close_session(client, session.session_id, xid)
         else:
@@ -441,6 +470,36 @@ class Standalone:
             client.identities.append(identity)
         client.send(_frame(xid, 0, 0, b""))
 
+    def _sasl(self, client: Client, xid: int, frame: bytes) -> None:
+        """Take a step of the SASL exchange; without one, the answer is empty, as Apache's is."""
+        try:
+            (token,), _ = unpacker(SaslRequest)(frame, _REQUEST_HEADER_BYTES)
+        except JuteError:
+            client.close(Farewell.DAMAGED_REQUEST)
+            return
+        options, exchange = self.options.sasl, client.exchange
+        answer: bytes | None = None
+        if options is not None and exchange is not None:
+            try:
+                answer = exchange.evaluate(token or b"")
+            except SaslRefused:
+                required = "sasl" in self.options.required_schemes
+                if required or not options.failed_may_stay:
+                    code = (
+                        ErrorCode.SESSION_CLOSED_REQUIRE_SASL_AUTH
+                        if required
+                        else ErrorCode.AUTH_FAILED
+                    )
+                    client.send(_frame(xid, 0, int(code), _pack_token(None)))
+                    client.close(Farewell.AUTH_FAILED)
+                    return
+            if exchange.identity is not None:
+                found = [Id("sasl", exchange.identity)]
+                if exchange.identity in options.supers:
+                    found.append(SUPER)
+                client.identities += [one for one in found if one not in client.identities]
+        client.send(_frame(xid, 0, 0, _pack_token(answer)))
+
     # ---- containers and times to live ----
 
     def candidates(self) -> list[str]:
@@ -540,6 +599,7 @@ class Standalone:
                 self._read(client, session, xid, kind, entry)
 
 
+_IDENTIFYING: Final = frozenset((OpCode.AUTH, OpCode.SASL))
 _AT_ONCE: Final = frozenset((OpCode.AUTH, OpCode.SASL, OpCode.CLOSE_SESSION))
 
 
