@@ -2,8 +2,9 @@
 
     stratalog-floors    native/bench/floors.c    what the machine allows            (floors.py)
     stratalog-load      native/bench/load.c      this engine under load, in C       (ours.py)
+    stratalog-zkload    native/bench/zkload*.c   ZooKeeper servers under load       (zookeeper.py)
 
-A wheel carries both in ``stratalog/_bin``. So does an editable installation, but beside the
+A wheel carries them in ``stratalog/_bin``. So does an editable installation, but beside the
 compiled extension and not beside these files; the package's own ``__path__`` names both places.
 In a bare checkout on ``PYTHONPATH`` a program is compiled once, with ``cc``, into the same cache
 as the foreign peers' drivers, under a name that changes with its sources.
@@ -53,7 +54,8 @@ def _compiled(program: str) -> Path:
     compiler = shutil.which("cc")
     if compiler is None:
         raise ProgramMissingError(f"{program} is not built and there is no C compiler to build it")
-    sources = [main, *sorted((native / "src").glob("*.c"))]
+    parts = sorted(main.parent.glob(f"{main.stem}_*.c"))
+    sources = [main, *parts, *sorted((native / "src").glob("*.c"))]
     headers = sorted(native.glob("*/*.h"))
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in [*sources, *headers]))
     place = cache_directory() / f"{program}-{digest.hexdigest()[:16]}"
