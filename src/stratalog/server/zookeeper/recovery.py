@@ -6,6 +6,15 @@ A snapshot that cannot be believed is passed over for an older one; the logs mak
 as they reach back that far.  A log that is damaged stops the restart, since skipping would lose
 what was acknowledged: the error names file and position.
 
+Transactions follow one another without a gap, but where a new leader's time begins; so they show
+what no single file can, and each of these stops the restart too:
+
+    log.5: 5 6 7    log.9: 9 a      8 is missing: a file was removed, or lost its end
+    log.5: 5 6 7    log.7: 7' 8     7 is there twice, and not the same (the same twice does no harm)
+    snapshot.5 with parts up to 8, logs that end at 7: parts of 8 are in the tree, and 8 is missing
+
+What a crash left at the end of a log is cut off, once all that is known (``Restored.torn``).
+
 Where the transactions carry digests, each is held against the tree, but for those that the snapshot
 may have known already.
 
@@ -15,7 +24,8 @@ Source: ``FileTxnSnapLog.java``, ``ZKDatabase.java``.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -29,7 +39,8 @@ from stratalog.storage.zookeeper.snapshots import (
     looks_whole,
     open_snapshot,
 )
-from stratalog.storage.zookeeper.txn_log import Logged, list_logs, read_from
+from stratalog.storage.zookeeper.torn import Torn
+from stratalog.storage.zookeeper.txn_log import Logged, list_logs, read_from, read_log
 from stratalog.wire.jute import unpacker
 from stratalog.wire.zookeeper.snapshot import SnapshotTail
 from stratalog.wire.zookeeper.txns import DIGEST_VERSION, TxnDigest, TxnHeader, body_fields
@@ -49,6 +60,9 @@ class Restored:
         snapshot_zxid: That of the snapshot's name.
         fuzzy_until: The snapshot may hold later states up to this zxid; there digests agree again.
         transactions: How many came from logs.
+        snapshot_ms: How long the snapshot took to load.
+        replay_ms: How long the logs did.
+        torn: What crashes left at the ends of logs, for ``mend``.
     """
 
     tree: Tree
@@ -56,6 +70,9 @@ class Restored:
     snapshot_zxid: int = 0
     fuzzy_until: int = 0
     transactions: int = 0
+    snapshot_ms: int = 0
+    replay_ms: int = 0
+    torn: list[Torn] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,23 +100,102 @@ def restore(source: Source) -> Restored:
     """Bring back the tree.
 
     Raises:
-        CorruptTxnLogError: A log is damaged; names file and position.
+        CorruptTxnLogError: A log is damaged, or transactions are missing; names file and position.
         CorruptSnapshotError: There are snapshots, none of them sound; or there are logs and no
             snapshot at all.
         StorageError: The system refused.
     """
+    began_ns = time.monotonic_ns()
     restored = _newest(source)
+    loaded_ns = time.monotonic_ns()
+    restored.snapshot_ms = (loaded_ns - began_ns) // 1_000_000
     tree = restored.tree
-    for logged in read_from(
-        source.log_directory, restored.snapshot_zxid + 1, record_bytes_max=source.field_bytes_max
-    ):
-        if logged.zxid <= tree.last_zxid:
-            _log.warning("%s: zxid 0x%x follows 0x%x", logged.path, logged.zxid, tree.last_zxid)
-        _replay(tree, logged, compare=logged.zxid >= restored.fuzzy_until)
-        restored.transactions += 1
+    _replay_logs(source, restored)
+    restored.replay_ms = (time.monotonic_ns() - loaded_ns) // 1_000_000
     if NOBODYS_ACL in tree.acls:
         _log.error("%s: the logs lack an ACL that it began to use", restored.snapshot)
     return restored
+
+
+def _replay_logs(source: Source, restored: Restored) -> None:
+    """Apply what the logs have after the snapshot, without a gap."""
+    tree = restored.tree
+    last: Logged | None = None
+    repeats = _Repeats(source)
+    for logged in read_from(
+        source.log_directory,
+        restored.snapshot_zxid + 1,
+        record_bytes_max=source.field_bytes_max,
+        torn=restored.torn,
+    ):
+        if logged.zxid <= tree.last_zxid:
+            repeats.check(logged)
+            continue
+        if not _follows(tree.last_zxid, logged.zxid) and (last or restored.snapshot):
+            raise CorruptTxnLogError(
+                f"zxid 0x{logged.zxid:x} comes after 0x{tree.last_zxid:x}: what was between them "
+                "is missing",
+                path=str(logged.path),
+                position=logged.position,
+            )
+        _replay(tree, logged, compare=logged.zxid >= restored.fuzzy_until)
+        restored.transactions += 1
+        last = logged
+    _see_that_nothing_is_missing(restored, last)
+    for torn in restored.torn:
+        _log.warning(
+            "%s: position %d: %s: %d bytes of a crash are dropped, zxid 0x%x is the last",
+            torn.path, torn.position, torn.reason, torn.unread_bytes, tree.last_zxid,
+        )  # fmt: skip
+
+
+def _follows(before: int, zxid: int) -> bool:
+    """Tell whether nothing can be between two zxids: the upper halves count leaders."""
+    return zxid == before + 1 or zxid >> 32 > before >> 32
+
+
+def _see_that_nothing_is_missing(restored: Restored, last: Logged | None) -> None:
+    tree = restored.tree
+    if tree.last_zxid >= restored.fuzzy_until:
+        return
+    why = (
+        f"{restored.snapshot} holds parts of what came up to zxid 0x{restored.fuzzy_until:x}, and "
+        f"the logs end at 0x{tree.last_zxid:x}"
+    )
+    if last is not None:
+        raise CorruptTxnLogError(why, path=str(last.path), position=last.end)
+    _log.warning("%s: the tree may be one that never was", why)  # a snapshot that was copied alone
+
+
+class _Repeats:
+    """Transactions that stand in two logs, held against one another."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._path: Path | None = None
+        self._known: dict[int, bytes] = {}
+
+    def check(self, logged: Logged) -> None:
+        """See that an earlier log has the same transaction.
+
+        Raises:
+            CorruptTxnLogError: It has another one with that zxid, or none.
+        """
+        if logged.path != self._path:
+            self._path = logged.path
+            self._known = {}
+            for log in list_logs(self._source.log_directory):
+                if log.path == logged.path:
+                    break
+                earlier = read_log(log.path, record_bytes_max=self._source.field_bytes_max)
+                self._known |= {one.zxid: one.payload for one in earlier if one.zxid >= logged.zxid}
+            _log.warning("%s: zxid 0x%x is in an earlier log too", logged.path, logged.zxid)
+        if self._known.get(logged.zxid) != logged.payload:
+            raise CorruptTxnLogError(
+                f"zxid 0x{logged.zxid:x} is not what an earlier log has, or is out of order",
+                path=str(logged.path),
+                position=logged.position,
+            )
 
 
 def _replay(tree: Tree, logged: Logged, *, compare: bool) -> None:
@@ -126,9 +222,11 @@ def _replay(tree: Tree, logged: Logged, *, compare: bool) -> None:
 def _newest(source: Source) -> Restored:
     snapshots = list_snapshots(source.snapshot_directory)
     refused: CorruptSnapshotError | None = None
+    unfinished: SnapshotFile | None = None
     for snapshot in snapshots[:CANDIDATES_MAX]:
         if not looks_whole(snapshot):
             _log.warning("%s was never finished: passed over", snapshot.path)
+            unfinished = unfinished or snapshot
             continue
         try:
             return _load(snapshot, source)
@@ -139,6 +237,10 @@ def _newest(source: Source) -> Restored:
             _log.warning("%s: passed over", refused)
     if refused is not None:
         raise refused
+    if unfinished is not None and unfinished.zxid > 0:  # one of an empty tree may be half written
+        raise CorruptSnapshotError(
+            "it was never finished, and there is no other", path=str(unfinished.path)
+        )
     if not source.trust_empty and any(
         log.path.stat().st_size > 0 for log in list_logs(source.log_directory)
     ):

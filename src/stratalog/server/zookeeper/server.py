@@ -11,7 +11,8 @@ One event loop does everything but syncing, which is the journal's own thread:
                    ->  replies to writes and events leave
 
 Nothing of a transaction is seen before its group is on the disk; ``_persist`` and ``_synced`` are
-the one place where that is so.
+the one place where that is so.  Once one of them failed, nothing is answered any more, reads
+neither: connections are cut, and what follows a transaction that was refused is never persisted.
 
 Snapshots are taken in slices of a millisecond between turns, and synced off the loop.  A disk that
 fails or is full stops the server, as it does Apache's: what is acknowledged is on the disk, and
@@ -38,7 +39,7 @@ from stratalog.server.zookeeper.recovery import Restored, Source, restore
 from stratalog.server.zookeeper.settings import Settings
 from stratalog.storage.zookeeper.purge import purge
 from stratalog.storage.zookeeper.snapshots import SnapshotTarget, remove_unfinished
-from stratalog.storage.zookeeper.txn_log import TxnLog
+from stratalog.storage.zookeeper.txn_log import TxnLog, mend
 from stratalog.wire.zookeeper.snapshot import DIGEST_VERSION, SnapshotTail, TreeDigest
 
 _log: Final = logging.getLogger("stratalog.zookeeper")
@@ -104,10 +105,14 @@ class CoordinationServer:
                 settings.trust_empty,
             )
         )  # fmt: skip
+        mend(restored.torn)
         tree = restored.tree
         self.machine = Standalone(tree, settings.options, now_ms=_monotonic_ms())
         self.machine.set_clock(_monotonic_ms(), _wall_ms())
-        self.log = TxnLog(logs, reserve_bytes=settings.reserve_bytes, last_zxid=tree.last_zxid)
+        self.log = TxnLog(
+            logs, reserve_bytes=settings.reserve_bytes, last_zxid=tree.last_zxid,
+            hold=settings.force_sync,
+        )  # fmt: skip
         self.started_at_ms = _monotonic_ms()
         await self._first_snapshot(restored)
         self._listener = await self._loop.create_server(
@@ -140,10 +145,11 @@ class CoordinationServer:
                 self._persist()
             try:
                 self.log.close()
-                self.machine.committed(self.log.last_zxid)
-                self._speak()
             except StratalogError as error:
                 self._fail(error)
+            if self.failure is None:
+                self.machine.committed(self.log.last_zxid)
+                self._speak()
         for connection in list(self.connections):
             connection.close()
         if self._listener is not None:
@@ -166,12 +172,16 @@ class CoordinationServer:
         if self.failure is None:
             self.failure = error
             _log.critical("stopping: %s", error)
+            for connection in list(self.connections):
+                connection.abort()
             self.failed.set()
 
     # ---- connections ----
 
     def admit(self, connection: ClientConnection) -> bool:
         """Take in a connection, unless there are too many."""
+        if self.failure is not None:
+            return False
         address = connection.peer[0]
         settings = self.settings
         limit = settings.connections_per_address_max
@@ -210,6 +220,8 @@ class CoordinationServer:
         """Take requests of a client; they are settled at the end of this turn."""
         machine = self.machine
         machine.set_clock(_monotonic_ms(), _wall_ms())
+        if self.failure is not None:
+            return
         for frame in frames:
             machine.receive(client, frame)
         if not self._settling:
@@ -222,23 +234,24 @@ class CoordinationServer:
         self._settling = False
         if self.failure is not None:
             return
-        self._persist()
+        if not self._persist():
+            return
         self._speak()
         if self.machine.waiting > self.settings.outstanding_max:
             self._throttle()
 
-    def _persist(self) -> None:
-        """Give this turn's transactions to the journal, as one group."""
+    def _persist(self) -> bool:
+        """Give this turn's transactions to the journal, as one group; tell whether it took them."""
         proposals = self.machine.take_proposals()
         if not proposals:
-            return
+            return True
         try:
             begun = self.log.append(
                 [proposal.payload for proposal in proposals], proposals[0].zxid, proposals[-1].zxid
             )
         except StratalogError as error:
             self._fail(error)
-            return
+            return False
         if begun:
             self._watch()
         if not self.settings.force_sync:
@@ -250,12 +263,15 @@ class CoordinationServer:
         ) and not self._snapshot_running:  # fmt: skip
             self.log.roll()
             self._spawn(self.take_snapshot())
+        return True
 
     def _synced(self, descriptor: int) -> None:
         """The journal has news: what is on the disk may be seen and answered."""
         try:
             os.eventfd_read(descriptor)
         except BlockingIOError:
+            return
+        if self.failure is not None:
             return
         try:
             zxid = self.log.durable_zxid()
@@ -265,12 +281,14 @@ class CoordinationServer:
         self.machine.set_clock(_monotonic_ms(), _wall_ms())
         if self.settings.force_sync:
             self.machine.committed(zxid)
-        self._persist()  # what reads behind a write led to
+        if not self._persist():  # what reads behind a write led to
+            return
         self._speak()
         if self.machine.waiting <= self.settings.outstanding_max:
             self._release()
-        if len(self._watched) > 1:
-            self._loop.call_soon(self._close_rolled)
+        if self.log.has_rolled:
+            self._watch()
+            self._spawn(self._close_rolled())
 
     def _speak(self) -> None:
         for client in self.machine.take_talkative():
@@ -290,13 +308,22 @@ class CoordinationServer:
             self._loop.remove_reader(descriptor)
         self._watched.clear()
 
-    def _close_rolled(self) -> None:
-        self._unwatch()
+    async def _close_rolled(self) -> None:
+        """Close logs that were rolled; they are on the disk."""
+        for journal in self.log.take_rolled():
+            descriptor = journal.fileno()
+            if self._watched.pop(descriptor, None) is not None:
+                self._loop.remove_reader(descriptor)
+            await self._off_loop(journal.close)
+
+    async def _off_loop(self, work: Callable[..., None], *arguments: object) -> None:
+        """Let a thread do what waits for the disk; a task that is cancelled waits for it still."""
+        job = self._loop.run_in_executor(None, work, *arguments)
         try:
-            self.log.close_rolled()
-        except StratalogError as error:
-            self._fail(error)
-        self._watch()
+            await asyncio.shield(job)
+        except asyncio.CancelledError:
+            await asyncio.wait([job])
+            raise
 
     def _throttle(self) -> None:
         for connection in self.connections:
@@ -324,7 +351,7 @@ class CoordinationServer:
         """Write a snapshot of the tree, which goes on changing; return where it is.
 
         Raises:
-            OSError: The system refused; no file has the name.
+            OSError: The system refused; what has the name is whole.
         """
         self._snapshot_running = True
         self._since_snapshot = 0
@@ -344,7 +371,7 @@ class CoordinationServer:
                 TreeDigest(tree.last_zxid, DIGEST_VERSION, tree.digest) if tree.digests else None
             )
             tail = SnapshotTail(digest, tree.last_zxid)
-            await self._loop.run_in_executor(None, target.finish, tail)
+            await self._off_loop(target.finish, tail)
         except BaseException:
             target.abandon()
             raise

@@ -211,7 +211,7 @@ class SnapshotTarget:
         """Write the end, and give the file its name, durably; takes as long as the disk does.
 
         Raises:
-            OSError: The system refused; nothing has the name.
+            OSError: The system refused; nothing has the name, or the whole snapshot has it.
         """
         self._file.write(self._stream.feed(self._writer.end(tail)) + self._stream.finish())
         self._file.flush()
@@ -222,7 +222,8 @@ class SnapshotTarget:
 
     def abandon(self) -> None:
         """Remove what was written."""
-        self._file.close()
+        with contextlib.suppress(OSError):
+            self._file.close()  # writes what it still holds, for which there may be no room
         with contextlib.suppress(FileNotFoundError):
             self._temporary.unlink()
 

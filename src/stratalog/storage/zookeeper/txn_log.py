@@ -7,17 +7,16 @@
       closed           closed               being written
 
 A log is begun by the first transaction after a start or a roll, is named by its zxid, and is never
-opened for writing again.
+opened for writing again, but for ``mend``.  It is begun once the one before it is durable: what
+comes in between waits in memory.  So a power loss tears one log only, the last.
 
-Reading accepts what a crash leaves at the end of a log:
+Reading accepts what a crash leaves at the end of a log (torn.py), and tells of it; anything else
+that is no record is damage: CorruptTxnLogError names the file and the position, and nothing is read
+past it.  ``mend`` cuts what a crash left, so that whoever reads the directory later, such as
+Apache's server, need not judge again.
 
-    | ... | record | 000000 |                     zeros
-    | ... | record | rec000 |                     a record that is not whole, then zeros
-    | ... | record | re0000 | record | 000000 |   a record that lacks a sector: what was not synced
-                                                  reaches the disk in any order
-
-A record that is damaged in another way while anything follows is no crash's doing:
-CorruptTxnLogError names the file and the position, and nothing is read past it.
+What is not seen here is a transaction that is missing between two logs: who replays them holds each
+zxid against the one before (the server's recovery).
 
 Source: ``FileTxnLog.java``, ``SyncRequestProcessor.java``.
 """
@@ -26,20 +25,19 @@ from __future__ import annotations
 
 import mmap
 import os
-import re
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from stratalog.errors import CorruptTxnLogError, JuteError, StorageError
+from stratalog.errors import CorruptTxnLogError, JuteError, StorageError, StratalogError
 from stratalog.storage.journal import RESERVE_BYTES_MIN, Journal
+from stratalog.storage.zookeeper.torn import Torn, end_of_data, explain
 from stratalog.wire.jute import unpacker
 from stratalog.wire.zookeeper.txn_log import (
     HEADER,
     HEADER_BYTES,
-    RECORD_OVERHEAD_BYTES,
     check_header,
     encode_record,
     log_name,
@@ -48,11 +46,6 @@ from stratalog.wire.zookeeper.txn_log import (
 from stratalog.wire.zookeeper.txns import TxnHeader
 
 _PREFIX: Final = "log."
-_SECTOR_BYTES: Final = 512
-_ALWAYS_ZERO_BYTES: Final = 4
-_MAYBE_RECORD: Final = re.compile(rb"(?s)(?=\0{4}.{4}(?!\0{4})[\0-\x7f].{3})")
-"""What a record may begin with: a checksum's upper half is zero, a length is not."""
-
 _unpack_header: Final = unpacker(TxnHeader)
 
 
@@ -107,32 +100,45 @@ def zxid_of_name(name: str, prefix: str) -> int | None:
 # ---- reading ----
 
 
-def read_log(path: Path, *, record_bytes_max: int) -> Iterator[Logged]:
+def read_log(
+    path: Path, *, record_bytes_max: int, torn: list[Torn] | None = None
+) -> Iterator[Logged]:
     """Yield the transactions of one log, up to its end or what a crash left there.
+
+    Args:
+        path: The log.
+        record_bytes_max: A longer payload is damage.
+        torn: What a crash left is added here.
 
     Raises:
         CorruptTxnLogError: It is damaged; names file and position.
         StorageError: The system refused.
     """
+    found = [] if torn is None else torn
     try:
         with path.open("rb") as file:
-            if file.seek(0, os.SEEK_END) < HEADER_BYTES:
-                return  # created, and a crash before the first record was durable
+            file_bytes = file.seek(0, os.SEEK_END)
+            if file_bytes < HEADER_BYTES:
+                found.append(Torn(path, 0, file_bytes, "a log without its header"))
+                return
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                yield from _read_mapped(path, data, record_bytes_max)
+                yield from _read_mapped(path, data, record_bytes_max, found)
     except OSError as error:
         raise StorageError(
             error.strerror or "cannot read", path=str(path), system_errno=error.errno or 0
         ) from error
 
 
-def _read_mapped(path: Path, data: mmap.mmap, record_bytes_max: int) -> Iterator[Logged]:
+def _read_mapped(
+    path: Path, data: mmap.mmap, record_bytes_max: int, torn: list[Torn]
+) -> Iterator[Logged]:
     position = HEADER_BYTES
-    fault = "neither a record nor the end of the log"
     view = memoryview(data)
     try:
-        if data[:HEADER_BYTES] == bytes(HEADER_BYTES) and _zeros(view, 0):
-            return  # reserved, and a crash before anything was durable
+        if not any(data[:HEADER_BYTES]):
+            _no_header(path, view)
+            torn.append(Torn(path, 0, 0, "a log without its header"))
+            return
         check_header(view)
         try:
             for record in read_records(view, record_bytes_max=record_bytes_max):
@@ -140,59 +146,46 @@ def _read_mapped(path: Path, data: mmap.mmap, record_bytes_max: int) -> Iterator
                 yield Logged(path, record.position, record.end, zxid, record.payload)
                 position = record.end
         except CorruptTxnLogError as error:
-            fault = error.message
-        if _ends(view, position, record_bytes_max):
-            return
+            _end(path, view, position, record_bytes_max, torn, error.message)
+        else:
+            _end(path, view, position, record_bytes_max, torn, "a record without its end")
     except CorruptTxnLogError as error:
-        fault, position = error.message, error.position or 0
+        raise CorruptTxnLogError(error.message, path=str(path), position=error.position) from None
     except JuteError as error:
-        fault = error.message
+        raise CorruptTxnLogError(error.message, path=str(path), position=position) from None
     finally:
         view.release()
-    raise CorruptTxnLogError(fault, path=str(path), position=position)
 
 
-def _ends(view: memoryview, position: int, record_bytes_max: int) -> bool:
-    """Tell whether what stands at ``position``, no sound record, is what a crash leaves."""
-    length = int.from_bytes(view[position + 8 : position + 12], "big", signed=True)
-    if not 0 <= length <= record_bytes_max:
-        return False
-    end = min(position + length + RECORD_OVERHEAD_BYTES, len(view))
-    if _zeros(view, end) and not _holds_record(view, position + 1, end):
-        return True
-    start = position + _ALWAYS_ZERO_BYTES
-    while start < end:
-        stop = min(start - start % _SECTOR_BYTES + _SECTOR_BYTES, len(view))
-        if not any(view[start:stop]):
-            return True
-        start = stop
-    return False
+def _no_header(path: Path, view: memoryview) -> None:
+    """A header of zeros has nothing but zeros behind it, or is damaged."""
+    if end_of_data(view, 0) > 0:
+        raise CorruptTxnLogError(
+            "the header is zeros, and something follows", path=str(path), position=0
+        )
 
 
-def _holds_record(view: memoryview, start: int, end: int) -> bool:
-    """Tell whether a sound record begins in ``[start, end)``: then the length before it lies."""
-    for found in _MAYBE_RECORD.finditer(view, start, min(end + RECORD_OVERHEAD_BYTES, len(view))):
-        records = read_records(view, record_bytes_max=len(view), position=found.start())
-        try:
-            if next(records, None) is not None:
-                return True
-        except CorruptTxnLogError:
-            continue
-    return False
+def _end(
+    path: Path,
+    view: memoryview,
+    position: int,
+    record_bytes_max: int,
+    torn: list[Torn],
+    why: str,
+) -> None:
+    """See that a crash explains what follows the last sound record, else say ``why`` not."""
+    reason = explain(view, position, record_bytes_max)
+    if reason is None:
+        raise CorruptTxnLogError(why, path=str(path), position=position)
+    if reason:
+        unread = end_of_data(view, position) - position
+        torn.append(Torn(path, position, unread, reason))
 
 
-def _zeros(view: memoryview, position: int) -> bool:
-    """Tell whether only zeros follow."""
-    step = 1 << 20
-    for start in range(position, len(view), step):
-        piece = bytes(view[start : start + step])
-        if piece.count(0) != len(piece):
-            return False
-    return True
-
-
-def read_from(directory: Path, zxid: int, *, record_bytes_max: int) -> Iterator[Logged]:
-    """Yield the transactions of a directory's logs from ``zxid`` on.
+def read_from(
+    directory: Path, zxid: int, *, record_bytes_max: int, torn: list[Torn] | None = None
+) -> Iterator[Logged]:
+    """Yield the transactions of a directory's logs from ``zxid`` on; see ``read_log``.
 
     Raises:
         CorruptTxnLogError: A log is damaged.
@@ -201,9 +194,30 @@ def read_from(directory: Path, zxid: int, *, record_bytes_max: int) -> Iterator[
     logs = list_logs(directory)
     older = [log for log in logs if log.first_zxid <= zxid]
     for log in older[-1:] + [log for log in logs if log.first_zxid > zxid]:
-        for logged in read_log(log.path, record_bytes_max=record_bytes_max):
+        for logged in read_log(log.path, record_bytes_max=record_bytes_max, torn=torn):
             if logged.zxid >= zxid:
                 yield logged
+
+
+def mend(torn: Iterable[Torn]) -> None:
+    """Cut what a crash left of logs, durably; a log without its header is removed.
+
+    Raises:
+        StorageError: The system refused.
+    """
+    for one in torn:
+        try:
+            if one.position == 0:
+                one.path.unlink()
+            else:
+                with one.path.open("r+b") as file:
+                    file.truncate(one.position)
+                    os.fsync(file.fileno())
+            sync_directory(one.path.parent)
+        except OSError as error:
+            raise StorageError(
+                error.strerror or "cannot cut", path=str(one.path), system_errno=error.errno or 0
+            ) from error
 
 
 def truncate_after(directory: Path, zxid: int, *, record_bytes_max: int) -> bool:
@@ -253,6 +267,15 @@ class _Group:
     last_zxid: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """Transactions that wait for the log before theirs to be durable."""
+
+    records: list[bytes]
+    first_zxid: int
+    last_zxid: int
+
+
 class TxnLog:
     """The log that is being written.
 
@@ -260,14 +283,21 @@ class TxnLog:
         directory: ``version-2`` of the log directory; made if it is not there.
         reserve_bytes: How far a log grows at a time (``preAllocSize``).
         last_zxid: What the directory holds already.
+        hold: Whether transactions may wait in memory at a roll.  Who answers before they are
+            durable says no: then a roll waits for the disk itself.
     """
 
-    def __init__(self, directory: Path, *, reserve_bytes: int, last_zxid: int) -> None:
+    def __init__(
+        self, directory: Path, *, reserve_bytes: int, last_zxid: int, hold: bool = True
+    ) -> None:
         self._directory = directory
         self._reserve_bytes = max(reserve_bytes, RESERVE_BYTES_MIN)
         self._journal: Journal | None = None
         self._groups: deque[_Group] = deque()
         self._rolled: list[Journal] = []
+        self._rolling = False
+        self._hold = hold
+        self._held: list[_Held] = []
         self._durable_zxid = last_zxid
         self.last_zxid = last_zxid
         self.bytes = 0
@@ -286,8 +316,20 @@ class TxnLog:
             LogPoisonedError: A write or sync failed, for good.
             StorageError: A new log could not be made.
         """
-        begun = self._journal is None
         records = [encode_record(payload) for payload in payloads]
+        if self._rolling:
+            self._held.append(_Held(records, first_zxid, last_zxid))
+            self.last_zxid = last_zxid
+            if not self._hold and self._journal is not None:
+                journal, self._journal = self._journal, None
+                self._groups.clear()
+                journal.close()
+            return self._begin_if_durable()
+        begun = self._journal is None
+        self._append(records, first_zxid, last_zxid)
+        return begun
+
+    def _append(self, records: list[bytes], first_zxid: int, last_zxid: int) -> None:
         if self._journal is None:
             path = self._directory / log_name(first_zxid)
             self._journal = Journal(path, reserve_bytes=self._reserve_bytes, head=HEADER)
@@ -296,7 +338,19 @@ class TxnLog:
         self._groups.append(_Group(self._journal, end, last_zxid))
         self.last_zxid = last_zxid
         self.bytes = end
-        return begun
+
+    def _begin_if_durable(self) -> bool:
+        """Begin the log that was rolled to, if the one before it is durable; tell whether."""
+        if self._groups or not self._held:
+            return False
+        if self._journal is not None:
+            self._rolled.append(self._journal)
+            self._journal = None
+        held, self._held = self._held, []
+        self._rolling = False
+        records = [record for one in held for record in one.records]
+        self._append(records, held[0].first_zxid, held[-1].last_zxid)
+        return True
 
     def journals(self) -> list[Journal]:
         """Return the journals whose ``fileno`` may have news."""
@@ -304,39 +358,59 @@ class TxnLog:
         return [*self._rolled, *current]
 
     def durable_zxid(self) -> int:
-        """Return up to where transactions survive a power loss.
+        """Return up to where transactions survive a power loss; begin a log that waited for that.
 
         Raises:
             LogPoisonedError: A write or sync failed, for good.
+            NoSpaceError: The disk is full: a new log could not be begun.
+            StorageError: The same, for another reason.
         """
         groups = self._groups
         while groups and groups[0].journal.durable() >= groups[0].end:
             self._durable_zxid = groups.popleft().last_zxid
+        if self._held:
+            self._begin_if_durable()
         return self._durable_zxid
 
     def roll(self) -> None:
-        """Let the next transaction begin a new log."""
+        """Let the next transaction begin a new log, once what is in this one is durable."""
         if self._journal is not None:
-            self._rolled.append(self._journal)
-            self._journal = None
+            self._rolling = True
             self.bytes = 0
 
-    def close_rolled(self) -> None:
-        """Close the logs that are rolled and durable; may take as long as a sync."""
-        waiting = {id(group.journal) for group in self._groups}
-        for journal in [journal for journal in self._rolled if id(journal) not in waiting]:
-            self._rolled.remove(journal)
-            journal.close()
+    @property
+    def has_rolled(self) -> bool:
+        """Whether there are logs to close."""
+        return bool(self._rolled)
+
+    def take_rolled(self) -> list[Journal]:
+        """Return the logs to close, which are durable; closing may take as long as a sync."""
+        rolled, self._rolled = self._rolled, []
+        return rolled
 
     def close(self) -> None:
         """Sync and close everything.
 
         Raises:
             LogPoisonedError: A write or sync failed.
+            NoSpaceError: The disk is full, and a log was still to be begun.
+            StorageError: The system refused.
         """
-        self.roll()
-        journals, self._rolled = self._rolled, []
-        for journal in journals:
-            journal.close()
-        self._groups.clear()
+        self._close_journals()
+        if self._held:
+            self._begin_if_durable()
+            self._close_journals()
         self._durable_zxid = self.last_zxid
+
+    def _close_journals(self) -> None:
+        journals = self.journals()
+        self._journal, self._rolled = None, []
+        self._groups.clear()
+        failed: StratalogError | None = None
+        for journal in journals:
+            try:
+                journal.close()
+            except StratalogError as error:
+                failed = failed or error
+        if failed is not None:
+            raise failed
