@@ -16,6 +16,8 @@
     +-- CorruptSnapshotError                        a snapshot is damaged or unfinished
     +-- JuteError                                   bytes are not the record they should be
     +-- LogLockedError                              another handle or process writes this log
+    +-- DirectoryLockedError                        another server uses this data directory
+    +-- ConfigurationError       ValueError         a configuration that no server can start with
     +-- LogClosedError           ValueError         the handle was closed
     +-- ForkedError                                 the handle belongs to the parent process
     +-- ReadOnlyError                               a write through a read-only handle
@@ -26,9 +28,9 @@
 
 Who can act decides the class.  The caller: InvalidArgument, OffsetOutOfRange, RecordNotFound,
 LogClosed, ReadOnly, TooLarge, WaitTimeout.  The operator: NoSpace, Storage, LogLocked, CorruptLog,
-CorruptTxnLog, CorruptSnapshot.  Nobody within this process: Poisoned, Forked.  Where Python has a
-word for the case, the class is also that one, so ``except FileNotFoundError`` and
-``except OSError`` do what they say.
+CorruptTxnLog, CorruptSnapshot, DirectoryLocked, Configuration.  Nobody within this process:
+Poisoned, Forked.  Where Python has a word for the case, the class is also that one, so
+``except FileNotFoundError`` and ``except OSError`` do what they say.
 
 The text of an error is ``what happened (where); what to do``.
 
@@ -42,10 +44,12 @@ from typing import ClassVar
 
 __all__ = [
     "CodecError",
+    "ConfigurationError",
     "CorruptBatchError",
     "CorruptLogError",
     "CorruptSnapshotError",
     "CorruptTxnLogError",
+    "DirectoryLockedError",
     "ForkedError",
     "InvalidArgumentError",
     "JuteError",
@@ -229,6 +233,16 @@ class LogLockedError(StratalogError):
     """Another handle or process writes this log."""
 
     remedy = 'close the other writer, or follow it with mode="r"'
+
+
+class DirectoryLockedError(StratalogError):
+    """Another server uses this data directory."""
+
+    remedy = "stop the other server, or give this one a directory of its own"
+
+
+class ConfigurationError(StratalogError, ValueError):
+    """A configuration that no server can start with; ``path`` says where the cause stands."""
 
 
 class LogClosedError(StratalogError, ValueError):

@@ -11,9 +11,11 @@ Source: ``ServerConfig.java``, ``QuorumPeerConfig.java``, ``ZooKeeperServer.java
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from stratalog.core.zookeeper.identity import Scheme
 from stratalog.core.zookeeper.standalone import Options
 
 
@@ -26,6 +28,7 @@ class Settings:
         data_log_dir: Where transaction logs go; None: ``data_dir``.
         host: Address to listen on.
         port: Port to listen on; 0: one that is free.
+        backlog: ``clientPortListenBacklog``; -1: as the server likes it.
         options: What the machine is told.
         extended: Whether znodes may have a time to live.
         digests: Whether digests are kept.
@@ -34,6 +37,9 @@ class Settings:
         connections_per_address_max: ``maxClientCnxns``; 0: no limit.
         connections_max: ``maxCnxns``; 0: no limit.
         outstanding_max: ``globalOutstandingLimit``: writes on their way before reading stops.
+        digest_auth: Whether there is the scheme ``digest``.
+        schemes: Schemes beside ``ip`` and ``digest`` (``authProvider.N``).
+        create_directories: ``datadir.autocreate``: whether missing directories are made.
         handshake_s: How long a connection may be without a session.
         reserve_bytes: ``preAllocSize``: how far a log grows at a time.
         force_sync: Whether a reply waits for the disk (``forceSync``).
@@ -49,14 +55,19 @@ class Settings:
         admin_port: ``admin.serverPort``; 0: one that is free; None: no HTTP commands.
         admin_host: ``admin.serverAddress``.
         admin_path: ``admin.commandURL``.
+        admin_snapshots: ``admin.snapshot.enabled``.
+        admin_restores: ``admin.restore.enabled``.
+        admin_interval_ms: ``admin.rateLimiterIntervalInMS``.
         metrics_port: ``metricsProvider.httpPort``; 0: one that is free; None: no metrics page.
         metrics_host: ``metricsProvider.httpHost``.
+        initial_config: The configuration file's own text, for those who ask for it.
     """
 
     data_dir: Path
     data_log_dir: Path | None = None
     host: str = "127.0.0.1"
     port: int = 2181
+    backlog: int = -1
     options: Options = field(default_factory=Options)
     extended: bool = False
     digests: bool = True
@@ -65,6 +76,9 @@ class Settings:
     connections_per_address_max: int = 60
     connections_max: int = 0
     outstanding_max: int = 1000
+    digest_auth: bool = True
+    schemes: Mapping[str, Scheme] = field(default_factory=dict)
+    create_directories: bool = True
     handshake_s: float = 10.0
     reserve_bytes: int = 64 << 20
     force_sync: bool = True
@@ -80,5 +94,9 @@ class Settings:
     admin_port: int | None = None
     admin_host: str = "127.0.0.1"
     admin_path: str = "/commands"
+    admin_snapshots: bool = True
+    admin_restores: bool = True
+    admin_interval_ms: int = 300_000
     metrics_port: int | None = None
     metrics_host: str = "127.0.0.1"
+    initial_config: str = ""
