@@ -25,6 +25,7 @@ import asyncio
 import logging
 import os
 import random
+import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine
@@ -37,6 +38,7 @@ from stratalog.errors import StratalogError
 from stratalog.server.zookeeper.connection import ClientConnection
 from stratalog.server.zookeeper.recovery import Restored, Source, restore
 from stratalog.server.zookeeper.settings import Settings
+from stratalog.storage.zookeeper.lock import DirectoryLock
 from stratalog.storage.zookeeper.purge import purge
 from stratalog.storage.zookeeper.snapshots import SnapshotTarget, remove_unfinished
 from stratalog.storage.zookeeper.txn_log import TxnLog, mend
@@ -45,6 +47,8 @@ from stratalog.wire.zookeeper.snapshot import DIGEST_VERSION, SnapshotTail, Tree
 _log: Final = logging.getLogger("stratalog.zookeeper")
 
 VERSION_DIRECTORY: Final = "version-2"
+BACKLOG: Final = 1024
+NONCE_BYTES: Final = 24
 SLICE_ZNODES: Final = 256
 """Znodes of a snapshot written between two turns of the loop: about a millisecond."""
 
@@ -64,6 +68,7 @@ class CoordinationServer:
         self._addresses: Counter[str] = Counter()
         self._by_client: dict[Client, ClientConnection] = {}
         self._listener: asyncio.Server | None = None
+        self._locks: list[DirectoryLock] = []
         self._settling = False
         self._watched: dict[int, int] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -89,25 +94,46 @@ class CoordinationServer:
             CorruptSnapshotError: No snapshot is sound, or there is none beside logs.
             NoSpaceError: The disk is full.
             StorageError: The system refused.
+            DirectoryLockedError: Another server uses a directory of it.
             OSError: The port is taken.
         """
+        try:
+            await self._start()
+        except BaseException:
+            if self._listener is not None:
+                self._listener.close()
+            self._unlock()
+            raise
+
+    async def _start(self) -> None:
         settings = self.settings
         self._loop = asyncio.get_running_loop()
         snapshots = settings.data_dir / VERSION_DIRECTORY
         logs = (settings.data_log_dir or settings.data_dir) / VERSION_DIRECTORY
-        snapshots.mkdir(parents=True, exist_ok=True)
-        logs.mkdir(parents=True, exist_ok=True)
+        for directory in dict.fromkeys((snapshots, logs)):
+            if settings.create_directories:
+                directory.mkdir(parents=True, exist_ok=True)
+            self._locks.append(DirectoryLock(directory.parent))
         self.snapshot_directory, self.log_directory = snapshots, logs
+        # A port that is taken is told at once, and not after a long restart.
+        self._listener = await self._loop.create_server(
+            lambda: ClientConnection(self), settings.host, settings.port,
+            backlog=settings.backlog if settings.backlog > 0 else BACKLOG, start_serving=False,
+        )  # fmt: skip
         remove_unfinished(snapshots)
         restored = restore(
             Source(
-                logs, snapshots, 2 * settings.frame_bytes_max, settings.extended, settings.digests,
-                settings.trust_empty,
+                logs, snapshots, settings.options.rules.txn_bytes_max, settings.extended,
+                settings.digests, settings.trust_empty,
             )
         )  # fmt: skip
         mend(restored.torn)
         tree = restored.tree
-        self.machine = Standalone(tree, settings.options, now_ms=_monotonic_ms())
+        self.machine = Standalone(
+            tree, settings.options, schemes=settings.schemes, now_ms=_monotonic_ms()
+        )
+        if not settings.digest_auth:
+            del self.machine.schemes["digest"]
         self.machine.set_clock(_monotonic_ms(), _wall_ms())
         self.log = TxnLog(
             logs, reserve_bytes=settings.reserve_bytes, last_zxid=tree.last_zxid,
@@ -115,9 +141,7 @@ class CoordinationServer:
         )  # fmt: skip
         self.started_at_ms = _monotonic_ms()
         await self._first_snapshot(restored)
-        self._listener = await self._loop.create_server(
-            lambda: ClientConnection(self), settings.host, settings.port, backlog=1024
-        )
+        await self._listener.start_serving()
         for job in (self._tick, self._check_containers, self._purge):
             self._spawn(job())
         _log.info(
@@ -154,6 +178,11 @@ class CoordinationServer:
             connection.close()
         if self._listener is not None:
             await self._listener.wait_closed()
+        self._unlock()
+
+    def _unlock(self) -> None:
+        while self._locks:
+            self._locks.pop().release()
 
     def _spawn(self, job: Coroutine[Any, Any, Any]) -> None:
         task: asyncio.Task[Any] = self._loop.create_task(job)
@@ -193,7 +222,8 @@ class CoordinationServer:
             return False
         self._addresses[address] += 1
         self.connections.add(connection)
-        connection.client = client = self.machine.connect(address)
+        nonce = "" if settings.options.sasl is None else secrets.token_urlsafe(NONCE_BYTES)
+        connection.client = client = self.machine.connect(address, nonce=nonce)
         self._by_client[client] = connection
         self._loop.call_later(settings.handshake_s, self._drop_if_idle, connection)
         return True
