@@ -1,0 +1,214 @@
+"""Apache's own shell prints the same, whether it talks to Apache's server or to ours.
+
+The scripts go through every command of zkCli and their usual mistakes.  Both servers begin empty,
+so that zxids are equal too; only times and session ids are masked.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import pytest
+from tools.peers import zkcli, zookeeper
+
+from stratalog.testing import ZooKeeperServer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+# What several scripts leave behind would change each other's zxids: each has servers of its own.
+SCRIPTS = {
+    "znodes": (
+        "ls /",
+        "create /a hello",
+        "create /a again",
+        "create /missing/parent x",
+        "create /a/b",
+        "create /a/b/c two words",
+        'create /a/quoted "two words"',
+        "create -s /a/s- 1",
+        "create -s /a/s- 2",
+        "create -e /a/e gone",
+        "create -e -s /a/es- gone",
+        "create /a/e/child no",
+        "create -c /a/container",
+        "create -t 1000 /a/ttl x",
+        "create relative x",
+        "create /trailing/ x",
+        "get /a",
+        "get -s /a",
+        "get -s /a/e",
+        "get -b /a",
+        "get -x /a",
+        "get /nope",
+        "stat /a",
+        "stat /nope",
+        "ls -s /a",
+        "ls -R /",
+        "ls /nope",
+        "set /a changed",
+        "set -s /a again",
+        "set -v 2 /a right",
+        "set -v 2 /a stale",
+        "set /nope x",
+        "getAllChildrenNumber /",
+        "getAllChildrenNumber /a",
+        "getEphemerals",
+        "getEphemerals /a/e",
+        "sync /",
+        "delete /a",
+        "delete -v 7 /a/b/c",
+        "delete -v 0 /a/b/c",
+        "delete /nope",
+        "deleteall /a/b",
+        "deleteall /nope",
+        "delete /zookeeper",
+        "stat /a",
+        "config",
+        "config -s",
+        "reconfig -add server.5=127.0.0.1:2888:3888;2181",
+        "whoami",
+        "unknown",
+        "version",
+        "ls -R /",
+    ),
+    "acls": (
+        "create /open x",
+        "getAcl /open",
+        "getAcl -s /open",
+        "create /mine x digest:bob:xkq4/WFiKsiYkm+ngkKlMzbpjzs=:cdrwa",
+        "getAcl /mine",
+        "get /mine",
+        "set /mine y",
+        "delete /mine",
+        "addauth digest bob:secret",
+        "whoami",
+        "create /auth x auth::cdrwa",
+        "getAcl /auth",
+        "get /auth",
+        "setAcl /auth auth::r",
+        "set /auth y",
+        "setAcl /auth world:anyone:cdrwa",
+        "setAcl -s /open world:anyone:r",
+        "set /open y",
+        "setAcl -v 0 /open world:anyone:cdrwa",
+        "setAcl -v 1 /open ip:127.0.0.0/8:cdrwa",
+        "get -s /open",
+        "setAcl /open nonsense:x:r",
+        "setAcl /open ip:nonsense:r",
+        "setAcl -R /auth ip:127.0.0.1:cdrwa",
+        "getAcl -s /auth",
+        "setAcl /nope world:anyone:r",
+        "getAcl /nope",
+        "addauth nonsense x",
+    ),
+    "watches": (
+        "create /a 1",
+        "get -w /a",
+        "set /a 2",
+        "set /a 3",
+        "ls -w /a",
+        "create /a/b",
+        "create /a/c",
+        "stat -w /nope",
+        "stat -w /a",
+        "delete /a/b",
+        "addWatch -m PERSISTENT /a",
+        "set /a 4",
+        "create /a/d",
+        "set /a/d x",
+        "addWatch /a",
+        "set /a/d y",
+        "delete /a/d",
+        "removewatches /a",
+        "removewatches /nope -d",
+        "set /a 5",
+        "printwatches off",
+        "get -w /a",
+        "set /a 6",
+        "get -s /a",
+    ),
+    "quotas": (
+        "create /q x",
+        "listquota /q",
+        "setquota -n 3 /q",
+        "setquota -b 100 /q",
+        "setquota -N 5 /q",
+        "setquota -B 200 /q",
+        "listquota /q",
+        "create /q/a some-data",
+        "create /q/b",
+        "create /q/c",
+        "create /q/d",
+        "listquota /q",
+        "setquota -n 3 /q/a",
+        "get -s /zookeeper/quota/q/zookeeper_stats",
+        "delquota -n /q",
+        "listquota /q",
+        "delquota /q",
+        "listquota /q",
+        "ls -R /zookeeper",
+        "setquota -n 3 /nope",
+    ),
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def need_zookeeper() -> None:
+    try:
+        zookeeper.jars()
+    except zookeeper.PeerUnavailable as reason:
+        pytest.skip(f"Apache ZooKeeper is not to be had: {reason}")
+
+
+@pytest.fixture(scope="module")
+def transcripts(
+    module_scratch: Path,
+) -> Iterator[dict[str, tuple[zkcli.Transcript, zkcli.Transcript]]]:
+    """Of each script, what Apache's server led to and what ours did."""
+
+    def theirs(name: str) -> zkcli.Transcript:
+        with zookeeper.ZooKeeperPeer(module_scratch / f"theirs-{name}") as server:
+            return zkcli.run(server.address, SCRIPTS[name])
+
+    def ours(name: str) -> zkcli.Transcript:
+        with ZooKeeperServer(module_scratch / f"ours-{name}") as server:
+            return zkcli.run(server.address, SCRIPTS[name])
+
+    with ThreadPoolExecutor(2) as pool:
+        their_answers = pool.map(theirs, SCRIPTS)
+        our_answers = pool.map(ours, SCRIPTS)
+        yield {
+            name: (left, right)
+            for name, left, right in zip(SCRIPTS, their_answers, our_answers, strict=True)
+        }
+
+
+def settled(command: str, answer: str) -> object:
+    """An answer, without an order where Apache's server takes it from a hash table."""
+    if command.startswith("getEphemerals"):
+        return sorted(answer.strip("[]").split(", "))
+    if command == "whoami":
+        return sorted(answer.splitlines())
+    return answer
+
+
+@pytest.mark.interop
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_the_shell_prints_the_same(name, transcripts):
+    theirs, ours = transcripts[name]
+    for (command, their_answer), (_, our_answer) in zip(theirs.answers, ours.answers, strict=True):
+        assert settled(command, our_answer) == settled(command, their_answer), command
+    assert ours.events == theirs.events
+    assert ours.code == theirs.code
+
+
+@pytest.mark.interop
+def test_the_shell_was_there(transcripts):
+    theirs, _ = transcripts["znodes"]
+    answers = dict(theirs.answers)
+    assert answers["get /nope"].endswith("Node does not exist: /nope")
+    assert "cZxid = 0x2" in answers["get -s /a"]
+    assert any("NodeDataChanged path:/a" in event for event in transcripts["watches"][0].events)
