@@ -78,6 +78,22 @@ class FrameConnection(asyncio.Protocol):
         """Whether anything can still be written."""
         return self._transport is not None and not self._transport.is_closing()
 
+    @property
+    def is_reading(self) -> bool:
+        """Whether anything more is taken for now."""
+        return self.is_open and self._transport is not None and self._transport.is_reading()
+
+    @property
+    def unsent_bytes(self) -> int:
+        """How much waits for the other side to read."""
+        return self._transport.get_write_buffer_size() if self._transport is not None else 0
+
+    @property
+    def certificate(self) -> bytes | None:
+        """What the other side showed of itself over TLS, as DER; None: nothing."""
+        tls = self._transport.get_extra_info("ssl_object") if self._transport else None
+        return None if tls is None else tls.getpeercert(binary_form=True)
+
     def write(self, data: bytes) -> None:
         """Send bytes, as they are."""
         transport = self._transport

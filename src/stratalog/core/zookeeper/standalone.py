@@ -47,6 +47,7 @@ from stratalog.core.zookeeper.prepare import WRITES, Prepared, Preparer, Rules
 from stratalog.core.zookeeper.reads import READS, answer
 from stratalog.core.zookeeper.sasl import DigestMd5, SaslOptions, SaslRefused
 from stratalog.core.zookeeper.sessions import Session, SessionTracker, password_of
+from stratalog.core.zookeeper.statistics import Statistics
 from stratalog.core.zookeeper.tree import Result, Tree
 from stratalog.core.zookeeper.watches import EventType
 from stratalog.core.zookeeper.znode import Kind, ttl_of_owner
@@ -143,6 +144,7 @@ class Client:
         """Send an event, unless they may not read the znode."""
         if acl is None or self.may(acl, Permission.READ):
             body = _pack_event(int(event), _CONNECTED, path)
+            self._machine.statistics.watch_bytes += _REPLY_HEADER_BYTES + len(body)
             self.send(_frame(XID_NOTIFICATION, zxid, 0, body))
 
     def send(self, frame: bytes) -> None:
@@ -166,13 +168,16 @@ class Client:
 class _Write:
     """A write on its way, and whose it is; no client: the server's own, or its client is gone."""
 
-    __slots__ = ("client", "kind", "prepared", "xid")
+    __slots__ = ("at_ms", "client", "kind", "prepared", "xid")
 
-    def __init__(self, client: Client | None, kind: int, xid: int, prepared: Prepared) -> None:
+    def __init__(
+        self, client: Client | None, kind: int, xid: int, prepared: Prepared, at_ms: int
+    ) -> None:
         self.client = client
         self.kind = kind
         self.xid = xid
         self.prepared = prepared
+        self.at_ms = at_ms
 
 
 class _Expired(NamedTuple):
@@ -214,6 +219,9 @@ class Standalone:
         self.tracker.load(tree.sessions, now_ms)
         self.preparer = Preparer(tree, self.schemes, options.rules)
         self.clients: dict[int, Client] = {}
+        self.statistics = Statistics()
+        for manager in (tree.watches.data, tree.watches.children):
+            manager.on_trigger = self.statistics.triggered
         self.now_ms = now_ms
         self.wall_ms = 0
         self._waiting: deque[_Write] = deque()
@@ -319,6 +327,7 @@ class Standalone:
         tree = self.tree
         if kind in READS:
             err, body = answer(tree, client, kind, frame, _REQUEST_HEADER_BYTES)
+            self.statistics.reads_answered += 1
             client.send(_frame(xid, tree.last_zxid, err, body))
         elif kind == OpCode.PING:
             client.send(_frame(XID_PING, tree.last_zxid, 0, b""))
@@ -329,7 +338,7 @@ class Standalone:
         elif kind == OpCode.CLOSE_SESSION:
             self._close_session(client, session.session_id, xid)
         else:
-            client.send(_frame(xid, 0, int(ErrorCode.UNIMPLEMENTED), b""))
+            client.send(_frame(xid, -1, int(ErrorCode.UNIMPLEMENTED), b""))
             client.close(Farewell.UNKNOWN_REQUEST)
 
     def _refuse_expired(self, client: Client, xid: int) -> None:
@@ -358,7 +367,7 @@ class Standalone:
         self._propose(client, kind, xid, prepared)
 
     def _propose(self, client: Client | None, kind: int, xid: int, prepared: Prepared) -> None:
-        write = _Write(client, kind, xid, prepared)
+        write = _Write(client, kind, xid, prepared, self.now_ms)
         self._proposals.append(prepared)
         self._waiting.append(write)
         if client is not None:
@@ -368,6 +377,7 @@ class Standalone:
 
     def _begin(self, client: Client, frame: bytes) -> None:
         """The first frame: a session is wanted, or wanted back."""
+        self.statistics.connection_requests += 1
         try:
             request, with_read_only = decode_connect_request(frame)
         except JuteError:
@@ -396,6 +406,7 @@ class Standalone:
             self._welcome(client, None, with_read_only=with_read_only)
             client.close(Farewell.SESSION_EXPIRED)
             return
+        self.statistics.revalidations += 1
         before = self.clients.get(known.session_id)
         if before is not None:
             before.close(Farewell.SESSION_TAKEN)
@@ -437,6 +448,7 @@ class Standalone:
     def tick(self) -> None:
         """Let sessions go whose time is over."""
         for session in self.tracker.expired(self.now_ms):
+            self.statistics.sessions_expired += 1
             self._close_session(None, session.session_id, 0)
 
     def expire(self, session_id: int) -> bool:
@@ -455,8 +467,8 @@ class Standalone:
             client.close(Farewell.DAMAGED_REQUEST)
             return
         known = self.schemes.get(scheme or "")
-        if scheme == "digest" and known is not None:
-            own = digest_of(secret or b"", self.options.digest_algorithm)
+        if scheme == "digest" and known is not None and secret is not None:
+            own = digest_of(secret, self.options.digest_algorithm)
             if own == self.options.super_digest and SUPER not in client.identities:
                 client.identities.append(SUPER)
             identity = Id("digest", own)
@@ -533,9 +545,15 @@ class Standalone:
     def committed(self, zxid: int) -> None:
         """Apply every waiting write up to ``zxid``: it is persisted; answer it."""
         tree, preparer = self.tree, self.preparer
+        at_ms, alike = 0, 0  # writes prepared at the same time are counted together
         while self._waiting and self._waiting[0].prepared.zxid <= zxid:
             write = self._waiting.popleft()
             prepared = write.prepared
+            if write.at_ms == at_ms:
+                alike += 1
+            else:
+                self._count_updates(at_ms, alike)
+                at_ms, alike = write.at_ms, 1
             result = tree.apply(
                 prepared.type,
                 prepared.session_id,
@@ -552,6 +570,13 @@ class Standalone:
                 self._reply(client, write, result)
                 client.pending.popleft()
                 self._resume(client)
+        self._count_updates(at_ms, alike)
+
+    def _count_updates(self, at_ms: int, times: int) -> None:
+        if times:
+            waited_ms = self.now_ms - at_ms
+            self.statistics.updates.add(waited_ms, times)
+            self.statistics.latency.add(waited_ms, times)
 
     def _session_closed(self, session_id: int, by: Client | None) -> None:
         self.tracker.remove(session_id)

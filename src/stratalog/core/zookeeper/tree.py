@@ -20,6 +20,7 @@ Source: ``DataTree.java``.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -51,6 +52,10 @@ from stratalog.wire.zookeeper.snapshot import SnapshotNode
 from stratalog.wire.zookeeper.txns import BODIES, Txn
 
 Fields = tuple[Any, ...]
+
+DIGEST_EVERY: Final = 128
+DIGESTS_MAX: Final = 1024
+"""The tree's digest is remembered after every so many zxids, and so many of them are kept."""
 
 
 @dataclass(slots=True)
@@ -87,6 +92,7 @@ class Tree:
         self.digest = 0
         self.data_bytes = 0
         self.mismatches = 0
+        self.digest_log: deque[tuple[int, int]] = deque(maxlen=DIGESTS_MAX)
         self._plant()
 
     def _plant(self) -> None:
@@ -138,7 +144,9 @@ class Tree:
         return result
 
     def verify(self, digest: int | None) -> bool:
-        """Hold the digest that a transaction carries, None if none, against the tree's."""
+        """Hold the digest that the last transaction carries, None if none, against the tree's."""
+        if not self.last_zxid % DIGEST_EVERY and self.digests and self.last_zxid:
+            self.digest_log.append((self.last_zxid, self.digest))
         if digest is None or not self.digests or digest == self.digest:
             return True
         self.mismatches += 1
@@ -156,7 +164,7 @@ class Tree:
                 result.path = fields[0]
                 node = self._create(kind, session_id, zxid, time_ms, fields)
                 if kind != OpCode.CREATE:
-                    result.stat = self.stat(node)
+                    result.stat = self._stat_created(result.path, node, fields[1])
             elif kind in (OpCode.DELETE, OpCode.DELETE_CONTAINER):
                 (result.path,) = fields
                 self.delete(result.path, zxid)
@@ -176,6 +184,15 @@ class Tree:
         except Refused as refused:
             result.err = int(refused.code)
         return result
+
+    def _stat_created(self, path: str, node: Znode, data: bytes | None) -> bytes:
+        """Return the Stat of a new znode, as it was before it came to hold the counts of a quota."""
+        if not path.endswith(STATS_NAME):
+            return self.stat(node)
+        counts, node.data = node.data, data
+        stat = self.stat(node)
+        node.data = counts
+        return stat
 
     def _create(
         self, kind: int, session_id: int, zxid: int, time_ms: int, fields: Fields
@@ -313,11 +330,11 @@ class Tree:
         node.mtime = time_ms
         node.mzxid = zxid
         node.version = version
+        stat = self.stat(node)
         self._changed(path, node)
         self.data_bytes += after - before
         if self.quotas and (above := self.quotas.above(path)) is not None:
             self._count(above, bytes_more=after - before, znodes_more=0)
-        stat = self.stat(node)
         if self.watches.data:
             self.watches.data.trigger(path, EventType.NODE_DATA_CHANGED, zxid, self.acl(node))
         return stat

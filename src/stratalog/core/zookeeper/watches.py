@@ -18,7 +18,7 @@ Source: ``WatchManager.java``, ``WatcherMode.java``, ``DataTree.java``.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from enum import IntEnum, IntFlag
 from typing import Final, Protocol
 
@@ -73,6 +73,7 @@ class WatchManager:
         self._watchers: dict[str, dict[Watcher, None]] = {}
         self._paths: dict[Watcher, dict[str, Mode]] = {}
         self._recursive = 0
+        self.on_trigger: Callable[[EventType, int], None] | None = None
 
     def __bool__(self) -> bool:
         return bool(self._watchers)
@@ -129,6 +130,8 @@ class WatchManager:
                 self._set(path, watcher, before, before & ~Mode.ONE_SHOT)
         if self._recursive:
             meant += self._recursive_above(path, meant)
+        if meant and self.on_trigger is not None:
+            self.on_trigger(event, len(meant))
         for watcher in meant:
             if watcher not in told:
                 watcher.notify(event, path, zxid, acl)

@@ -5,20 +5,34 @@
            --> requests, taken together with all others of this turn of the event loop
 
 Replies leave once a turn, in one write.  A client that does not read is not read from either.
+
+What it counts of itself costs a few additions a read and a write, whatever number of requests they
+carry.  So a reply's latency is that of the oldest request on its way, and what is known of the
+last request are the 8 bytes of its header.
 """
 
 from __future__ import annotations
 
 import logging
+import struct
 from typing import TYPE_CHECKING, Final
 
 from stratalog.core.zookeeper.standalone import Client, Farewell
+from stratalog.core.zookeeper.statistics import Spread, Traffic
 from stratalog.net.frames import FrameConnection
+from stratalog.server.zookeeper import four_letter
+from stratalog.wire.zookeeper.records import OpCode
 
 if TYPE_CHECKING:
     from stratalog.server.zookeeper.server import CoordinationServer
 
 _log: Final = logging.getLogger("stratalog.zookeeper")
+
+_HEADER_BYTES: Final = 8
+_LENGTH_BYTES: Final = 4
+_SPECIAL_XID: Final = b"\x80"
+"""Headers that sort from here on have a negative xid: no request of the user's."""
+_CONNECT: Final = struct.pack(">ii", 0, OpCode.CREATE_SESSION)
 
 
 class ClientConnection(FrameConnection):
@@ -26,6 +40,18 @@ class ClientConnection(FrameConnection):
 
     Args:
         server: Whose it is.
+
+    Attributes:
+        client: What the machine knows of it; None before it is welcome and after it is gone.
+        throttled: Whether the server does not read it for now.
+        opened_at_ms: Since when it is there, since 1970-01-01 UTC.
+        traffic: What went over it.
+        latency: How long its replies took.
+        last_latency_ms: How long the last ones took.
+        answered_at_ms: When they left, by the server's clock.
+        last_header: Of the last request, xid and type; empty: none.
+        last_own_header: Of the last one whose xid is the user's.
+        last_zxid: What the tree had when the last replies left; -1: there were none.
     """
 
     def __init__(self, server: CoordinationServer) -> None:
@@ -36,8 +62,28 @@ class ClientConnection(FrameConnection):
         self._server = server
         self.client: Client | None = None
         self.throttled = False
-        self.received = 0
-        self.sent = 0
+        self.traffic = Traffic()
+        self.latency = Spread()
+        self.opened_at_ms = 0
+        self._asked_at_ms = 0
+        self._word = b""
+        self._forget_last()
+
+    def _forget_last(self) -> None:
+        self.last_latency_ms = self.answered_at_ms = 0
+        self.last_header = self.last_own_header = b""
+        self.last_zxid = -1
+
+    @property
+    def asks_word(self) -> bool:
+        """Whether it carries a 4-letter word and no session."""
+        return bool(self._word)
+
+    def reset_counts(self) -> None:
+        """Begin to count anew, as the command ``crst`` wants it."""
+        self.traffic = Traffic()
+        self.latency.reset()
+        self._forget_last()
 
     def opened(self) -> None:
         """Welcome it, unless there are too many from there."""
@@ -46,17 +92,36 @@ class ClientConnection(FrameConnection):
 
     def frames_received(self, frames: list[bytes]) -> None:
         """Hand requests on."""
-        self.received += len(frames)
-        if self.client is not None:
-            self._server.take(self.client, frames)
+        traffic, client, count, last = self.traffic, self.client, len(frames), frames[-1]
+        traffic.received += count
+        size = len(last) if count == 1 else sum(map(len, frames))
+        traffic.received_bytes += size + _LENGTH_BYTES * count
+        if client is None:
+            return
+        if client.session is None and count == 1:
+            self.last_header = self.last_own_header = _CONNECT
+        else:
+            self.last_header = header = last[:_HEADER_BYTES]
+            if header < _SPECIAL_XID:
+                self.last_own_header = header
+        now_ms = self._server.take(client, frames)
+        if not self._asked_at_ms:
+            self._asked_at_ms = now_ms
 
     def unframed(self, head: bytes) -> bool:
         """Tell a 4-letter word from a length."""
-        return self._server.is_command(head)
+        return four_letter.is_word(self._server, head)
 
     def unframed_received(self, data: bytes) -> None:
-        """Answer a 4-letter word."""
-        self.write(self._server.command(data[:4]))
+        """Answer a 4-letter word, once all that belongs to it is there."""
+        self._word += data
+        if len(self._word) < four_letter.bytes_of(self._server, self._word[:_LENGTH_BYTES]):
+            return
+        self.traffic.received += 1
+        self.traffic.received_bytes += _LENGTH_BYTES
+        answer, packets = four_letter.answer(self._server, self._word)
+        self.traffic.sent += packets
+        self.write(answer)
         self.close()
 
     def refused(self, reason: str) -> None:
@@ -72,16 +137,37 @@ class ClientConnection(FrameConnection):
         if not self.throttled:
             self.resume_reading()
 
-    def flush(self, client: Client) -> None:
+    def flush(self, client: Client, now_ms: int, zxid: int) -> None:
         """Send what its client was told, then close if that was the last of it."""
         out = client.out
         if out:
-            self.sent += len(out)
-            self.write(b"".join(out) if len(out) > 1 else out[0])
+            count = len(out)
+            if count > 1:
+                data = b"".join(out)
+                self._server.reply_sizes.add(
+                    len(out[-1]) - _LENGTH_BYTES,
+                    len(min(out, key=len)) - _LENGTH_BYTES,
+                    len(max(out, key=len)) - _LENGTH_BYTES,
+                )
+            else:
+                data = out[0]
+                size = len(data) - _LENGTH_BYTES
+                self._server.reply_sizes.add(size, size, size)
+            traffic = self.traffic
+            traffic.sent += count
+            traffic.sent_bytes += len(data) - _LENGTH_BYTES * count
+            if self._asked_at_ms:
+                self.last_latency_ms = now_ms - self._asked_at_ms
+                self.latency.add(self.last_latency_ms, count)
+                self._asked_at_ms = now_ms if client.pending else 0
+                self.answered_at_ms, self.last_zxid = now_ms, zxid
+            self.write(data)
             out.clear()
             if self.writing_paused:
                 self.pause_reading()
         if client.farewell is not None:
+            if client.farewell is Farewell.AUTH_FAILED:
+                self._server.machine.statistics.auth_failures += 1
             if client.farewell is not Farewell.SESSION_CLOSED:
                 _log.info("%s:%d: closed: %s", *self.peer, client.farewell.value)
             self.close()

@@ -34,8 +34,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from stratalog.core.zookeeper.standalone import Client, Standalone
+from stratalog.core.zookeeper.statistics import Sizes, Traffic
 from stratalog.errors import StratalogError
+from stratalog.server.zookeeper.admin import AdminServer
 from stratalog.server.zookeeper.connection import ClientConnection
+from stratalog.server.zookeeper.metrics import MetricsServer
 from stratalog.server.zookeeper.recovery import Restored, Source, restore
 from stratalog.server.zookeeper.settings import Settings
 from stratalog.storage.zookeeper.lock import DirectoryLock
@@ -51,6 +54,8 @@ BACKLOG: Final = 1024
 NONCE_BYTES: Final = 24
 SLICE_ZNODES: Final = 256
 """Znodes of a snapshot written between two turns of the loop: about a millisecond."""
+TRACE_MASK_DEFAULT: Final = 306
+"""What ``gtmk`` answers as long as nobody sets it; nothing here is traced by it."""
 
 
 class CoordinationServer:
@@ -60,11 +65,18 @@ class CoordinationServer:
     in ``failure``, when the disk stopped it.
     """
 
+    settings: Settings
+    machine: Standalone
+    failure: StratalogError | OSError | None
+    connections: set[ClientConnection]
+    reply_sizes: Sizes
+    trace_mask: int
+
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.failure: StratalogError | OSError | None = None
+        self.failure = None
         self.failed = asyncio.Event()
-        self.connections: set[ClientConnection] = set()
+        self.connections = set()
         self._addresses: Counter[str] = Counter()
         self._by_client: dict[Client, ClientConnection] = {}
         self._listener: asyncio.Server | None = None
@@ -74,6 +86,13 @@ class CoordinationServer:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._since_snapshot = 0
         self._snapshot_running = False
+        self.departed = Traffic()
+        self.traffic_before = Traffic()
+        self.reply_sizes = Sizes()
+        self.trace_mask = TRACE_MASK_DEFAULT
+        self._turn_began_ms = self._reads_seen = self._sync_asked_ms = 0
+        self._snapshot_over = asyncio.Event()
+        self.doors: list[AdminServer | MetricsServer] = []
         self._random = random.Random()  # noqa: S311  (when snapshots are taken)
         self._pick_snapshot_limits()
 
@@ -108,6 +127,7 @@ class CoordinationServer:
     async def _start(self) -> None:
         settings = self.settings
         self._loop = asyncio.get_running_loop()
+        began_ms = _monotonic_ms()
         snapshots = settings.data_dir / VERSION_DIRECTORY
         logs = (settings.data_log_dir or settings.data_dir) / VERSION_DIRECTORY
         for directory in dict.fromkeys((snapshots, logs)):
@@ -140,14 +160,31 @@ class CoordinationServer:
             hold=settings.force_sync,
         )  # fmt: skip
         self.started_at_ms = _monotonic_ms()
+        counts = self.machine.statistics
+        counts.loads.add(self.started_at_ms - began_ms)
+        counts.snapshot_loads.add(restored.snapshot_ms)
+        if restored.transactions:
+            counts.replays.add(restored.replay_ms)
+            counts.replayed.add(restored.transactions)
         await self._first_snapshot(restored)
         await self._listener.start_serving()
+        await self._open_doors()
         for job in (self._tick, self._check_containers, self._purge):
             self._spawn(job())
         _log.info(
             "serving on %s:%d, zxid 0x%x, %d znodes, %d transactions replayed",
             settings.host, self.port, tree.last_zxid, len(tree), restored.transactions,
         )  # fmt: skip
+
+    async def _open_doors(self) -> None:
+        """Answer HTTP commands and show metrics, where that is wanted."""
+        settings = self.settings
+        if settings.admin_port is not None:
+            self.doors.append(AdminServer(self))
+        if settings.metrics_port is not None:
+            self.doors.append(MetricsServer(self))
+        for door in self.doors:
+            await door.start()
 
     async def _first_snapshot(self, restored: Restored) -> None:
         """A directory without a snapshot gets one at once, one with a long log soon."""
@@ -160,6 +197,8 @@ class CoordinationServer:
         """Stop listening, let what is on its way reach the disk, close everything."""
         if self._listener is not None:
             self._listener.close()
+        for door in self.doors:
+            await door.stop()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -173,7 +212,7 @@ class CoordinationServer:
                 self._fail(error)
             if self.failure is None:
                 self.machine.committed(self.log.last_zxid)
-                self._speak()
+                self._speak(_monotonic_ms())
         for connection in list(self.connections):
             connection.close()
         if self._listener is not None:
@@ -216,13 +255,16 @@ class CoordinationServer:
         limit = settings.connections_per_address_max
         if 0 < limit <= self._addresses[address]:
             _log.warning("too many connections from %s: the limit is %d", address, limit)
+            self.machine.statistics.connections_rejected += 1
             return False
         if 0 < settings.connections_max <= len(self.connections):
             _log.warning("too many connections: the limit is %d", settings.connections_max)
+            self.machine.statistics.connections_rejected += 1
             return False
         self._addresses[address] += 1
         self.connections.add(connection)
         nonce = "" if settings.options.sasl is None else secrets.token_urlsafe(NONCE_BYTES)
+        connection.opened_at_ms = _wall_ms()
         connection.client = client = self.machine.connect(address, nonce=nonce)
         self._by_client[client] = connection
         self._loop.call_later(settings.handshake_s, self._drop_if_idle, connection)
@@ -231,6 +273,7 @@ class CoordinationServer:
     def _drop_if_idle(self, connection: ClientConnection) -> None:
         client = connection.client
         if client is not None and client.session is None:
+            self.machine.statistics.handshakes_overdue += 1
             connection.abort()
 
     def forget(self, connection: ClientConnection) -> None:
@@ -238,6 +281,7 @@ class CoordinationServer:
         if connection not in self.connections:
             return
         self.connections.discard(connection)
+        self.departed.add(connection.traffic)
         client, connection.client = connection.client, None
         if client is not None:
             del self._by_client[client]
@@ -246,17 +290,20 @@ class CoordinationServer:
                 del self._addresses[client.address]
             self.machine.disconnect(client)
 
-    def take(self, client: Client, frames: list[bytes]) -> None:
-        """Take requests of a client; they are settled at the end of this turn."""
+    def take(self, client: Client, frames: list[bytes]) -> int:
+        """Take requests of a client; they are settled at the end of this turn; return the time."""
         machine = self.machine
-        machine.set_clock(_monotonic_ms(), _wall_ms())
+        now_ms = _monotonic_ms()
+        machine.set_clock(now_ms, _wall_ms())
         if self.failure is not None:
-            return
+            return now_ms
         for frame in frames:
             machine.receive(client, frame)
         if not self._settling:
             self._settling = True
+            self._turn_began_ms = now_ms
             self._loop.call_soon(self._settle)
+        return now_ms
 
     # ---- persist, then speak ----
 
@@ -266,7 +313,8 @@ class CoordinationServer:
             return
         if not self._persist():
             return
-        self._speak()
+        self._speak(self._turn_began_ms or _monotonic_ms())
+        self._turn_began_ms = 0
         if self.machine.waiting > self.settings.outstanding_max:
             self._throttle()
 
@@ -287,6 +335,10 @@ class CoordinationServer:
         if not self.settings.force_sync:
             self.machine.committed(proposals[-1].zxid)
         self._since_snapshot += len(proposals)
+        statistics = self.machine.statistics
+        statistics.writes_logged += len(proposals)
+        statistics.batches.add(len(proposals))
+        self._sync_asked_ms = self._sync_asked_ms or self.machine.now_ms
         if (
             self._since_snapshot > self._snapshot_at
             or self.log.bytes > self._snapshot_at_bytes
@@ -308,23 +360,35 @@ class CoordinationServer:
         except StratalogError as error:
             self._fail(error)
             return
-        self.machine.set_clock(_monotonic_ms(), _wall_ms())
+        now_ms, asked_ms = _monotonic_ms(), self._sync_asked_ms
+        self.machine.set_clock(now_ms, _wall_ms())
+        if asked_ms:
+            self.machine.statistics.syncs.add(now_ms - asked_ms)
+            self._sync_asked_ms = now_ms if zxid < self.log.last_zxid else 0
         if self.settings.force_sync:
             self.machine.committed(zxid)
         if not self._persist():  # what reads behind a write led to
             return
-        self._speak()
+        self._speak(asked_ms or now_ms)
         if self.machine.waiting <= self.settings.outstanding_max:
             self._release()
         if self.log.has_rolled:
             self._watch()
             self._spawn(self._close_rolled())
 
-    def _speak(self) -> None:
-        for client in self.machine.take_talkative():
+    def _speak(self, asked_ms: int) -> None:
+        """Send what is to be sent; what is read was asked for at ``asked_ms``, about."""
+        machine, now_ms = self.machine, _monotonic_ms()
+        zxid, statistics = machine.tree.last_zxid, machine.statistics
+        if statistics.reads_answered != self._reads_seen:
+            count = statistics.reads_answered - self._reads_seen
+            self._reads_seen = statistics.reads_answered
+            statistics.reads.add(now_ms - asked_ms, count)
+            statistics.latency.add(now_ms - asked_ms, count)
+        for client in machine.take_talkative():
             connection = self._by_client.get(client)
             if connection is not None:
-                connection.flush(client)
+                connection.flush(client, now_ms, zxid)
 
     def _watch(self) -> None:
         for journal in self.log.journals():
@@ -383,7 +447,10 @@ class CoordinationServer:
         Raises:
             OSError: The system refused; what has the name is whole.
         """
-        self._snapshot_running = True
+        while self._snapshot_running:
+            await self._snapshot_over.wait()
+        self._snapshot_running, began_ms = True, _monotonic_ms()
+        self._snapshot_over.clear()
         self._since_snapshot = 0
         self._pick_snapshot_limits()
         tree = self.machine.tree
@@ -404,9 +471,12 @@ class CoordinationServer:
             await self._off_loop(target.finish, tail)
         except BaseException:
             target.abandon()
+            self.machine.statistics.snapshot_errors += 1
             raise
         finally:
             self._snapshot_running = False
+            self._snapshot_over.set()
+        self.machine.statistics.snapshots.add(_monotonic_ms() - began_ms)
         _log.info("snapshot %s", target.path)
         return target.path
 
@@ -448,18 +518,39 @@ class CoordinationServer:
                 _log.info("purged %s", path)
             await asyncio.sleep(settings.purge_every_h * 3600)
 
-    # ---- 4-letter words ----
+    # ---- what commands and metrics ask ----
 
-    def is_command(self, head: bytes) -> bool:
-        """Tell whether 4 bytes are a word."""
-        return head in _COMMANDS
+    @property
+    def serving(self) -> bool:
+        """Whether requests are answered."""
+        return self._listener is not None and self._listener.is_serving() and self.failure is None
 
-    def command(self, word: bytes) -> bytes:
-        """Answer a word."""
-        return _COMMANDS[word](self)
+    @property
+    def uptime_ms(self) -> int:
+        """How long it has been serving."""
+        return _monotonic_ms() - self.started_at_ms
 
+    def traffic(self) -> Traffic:
+        """Return what went over all connections since the counts were reset."""
+        total = Traffic()
+        total.add(self.departed)
+        for connection in self.connections:
+            total.add(connection.traffic)
+        total.add(self.traffic_before, -1)
+        return total
 
-_COMMANDS: Final[dict[bytes, Callable[[CoordinationServer], bytes]]] = {b"ruok": lambda _: b"imok"}
+    def reset_counts(self) -> None:
+        """Begin to count anew; what connections count of themselves goes on."""
+        self.traffic_before.add(self.traffic())
+        self.reply_sizes.reset()
+        self.machine.statistics.reset()
+        self._reads_seen = 0
+
+    def reset_connection_counts(self) -> None:
+        """Let every connection begin to count anew; the server's counts go on."""
+        for connection in self.connections:
+            self.departed.add(connection.traffic)
+            connection.reset_counts()
 
 
 def _monotonic_ms() -> int:
