@@ -57,7 +57,8 @@ def test_a_connect_request_of_an_old_client_lacks_read_only() -> None:
     assert old.last_zxid_seen == 7
     assert not old.read_only
     assert not told
-    for frame in (request.encode()[:-2], request.encode() + b"\x00", b""):
+    assert decode_connect_request(request.encode() + b"later") == (request, True)
+    for frame in (request.encode()[:-2], b""):
         with pytest.raises(JuteError):
             decode_connect_request(frame)
 

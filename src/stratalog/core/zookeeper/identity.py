@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import ipaddress
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -73,9 +72,8 @@ class Digest:
     authenticated: bool = True
 
     def is_valid(self, expression: str) -> bool:
-        """One colon, and something behind it."""
-        parts = expression.split(":")
-        return len(parts) == 2 and parts[1] != ""
+        """One colon, and something behind it; colons at the end do not count."""
+        return expression.rstrip(":").count(":") == 1
 
     def matches(self, identity: str, expression: str) -> bool:
         """They are equal."""
@@ -122,6 +120,8 @@ class X509:
         return identity in (expression, self.superuser)
 
 
+_decimal: Final = re.compile(r"[+-]?[0-9]{1,9}").fullmatch
+_hexadecimal: Final = re.compile(r"[+-]?[0-9A-Fa-f]+").fullmatch
 _principal: Final = re.compile(r"([^/@]*)(/([^/@]*))?@([^/@]*)").fullmatch
 _PAIR: Final = r"""\s*[A-Za-z0-9.-]+\s*=\s*(?:"(?:[^"\\]|\\.)*"|(?:[^",+\\;<>]|\\.)*)\s*"""
 _distinguished: Final = re.compile(f"{_PAIR}(?:[,+;]{_PAIR})*", re.DOTALL).fullmatch
@@ -139,35 +139,55 @@ class Ip:
 
     def matches(self, identity: str, expression: str) -> bool:
         """The address lies in the network."""
-        network = _network(expression)
-        if network is None:
+        network, address = _network(expression), _address(identity.partition("%")[0])
+        if network is None or address is None or len(network[0]) != len(address):
             return False
-        try:
-            return ipaddress.ip_address(identity.partition("%")[0]) in network
-        except ValueError:
-            return False
+        host_bits = 8 * len(address) - network[1]
+        return int.from_bytes(network[0]) >> host_bits == int.from_bytes(address) >> host_bits
 
 
-def _network(expression: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
-    if not _whole_bits(expression):
+def _network(expression: str) -> tuple[bytes, int] | None:
+    """Return an address and how many of its bits count, None if it is neither."""
+    text, slash, bits = expression.partition("/")
+    address = _address(text)
+    if address is None or not slash:
+        return None if address is None else (address, 8 * len(address))
+    if not _decimal(bits) or not 0 <= int(bits) <= 8 * len(address):
         return None
-    try:
-        return ipaddress.ip_network(expression, strict=False)
-    except ValueError:
+    return address, int(bits)
+
+
+def _address(text: str) -> bytes | None:
+    """Return the bytes of an address, as Apache's reads it: signs and leading zeros may stand."""
+    if ":" in text:
+        return _address6(text)
+    parts = text.split(".")
+    if len(parts) != 4 or not all(_decimal(part) and 0 <= int(part) <= 255 for part in parts):
         return None
+    return bytes(map(int, parts))
 
 
-def _whole_bits(expression: str) -> bool:
-    """Tell whether what follows the slash is a number: netmasks are not for ACLs."""
-    _, slash, bits = expression.partition("/")
-    return not slash or (bits.isascii() and bits.isdigit())
+def _address6(text: str) -> bytes | None:
+    halves = [half.split(":") if half else [] for half in text.split("::")]
+    if len(halves) == 1:
+        halves.append([])
+        whole = len(halves[0]) == 8
+    else:
+        whole = len(halves) == 2 and len(halves[0]) + len(halves[1]) < 8
+    stated = [one for half in halves for one in half]
+    if not whole or not all(len(one) <= 4 and _hexadecimal(one) for one in stated):
+        return None
+    gap = ["0"] * (8 - len(halves[0]) - len(halves[1]))
+    words = [int(one, 16) & 0xFFFF for one in (*halves[0], *gap, *halves[1])]
+    return b"".join(word.to_bytes(2, "big") for word in words)
 
 
 def digest_of(user_and_password: bytes, algorithm: str = "sha1") -> str:
-    """Return the identity of ``user:password``."""
-    user = user_and_password.partition(b":")[0].decode("utf-8", "replace")
+    """Return the identity of ``user:password``; it is text, and what is none is replaced first."""
+    text = user_and_password.decode("utf-8", "replace")
+    user = text.partition(":")[0]
     # Not ours to choose: every client computes it so.
-    hashed = hashlib.new(algorithm, user_and_password, usedforsecurity=False).digest()
+    hashed = hashlib.new(algorithm, text.encode(), usedforsecurity=False).digest()
     return f"{user}:{base64.b64encode(hashed).decode()}"
 
 
@@ -200,11 +220,11 @@ def settled(acl: Sequence[ACL], identities: Iterable[Id], schemes: Mapping[str, 
                 raise Refused(ErrorCode.INVALID_ACL)
             entries += own
             continue
-        if name is None:
+        if name is None and (scheme == "world" or scheme in schemes):
             raise Refused(ErrorCode.MARSHALLING_ERROR)
         if scheme != "world" or name != "anyone":
             known = schemes.get(scheme)
-            if known is None or not known.is_valid(name):
+            if known is None or name is None or not known.is_valid(name):
                 raise Refused(ErrorCode.INVALID_ACL)
         entries.append(entry)
     if not entries:

@@ -53,7 +53,9 @@ _unpack_multi_header: Final = unpacker(MultiHeader)
 _SEQUENTIAL: Final = frozenset((2, 3, 6))
 _EPHEMERAL: Final = frozenset((1, 3))
 _TTL: Final = frozenset((5, 6))
+_CONTAINER: Final = 4
 _FLAGS_MAX: Final = 6
+_PLAIN_CREATES: Final = frozenset((OpCode.CREATE, OpCode.CREATE2, OpCode.CREATE_CONTAINER))
 
 WRITES: Final = frozenset(
     (
@@ -477,21 +479,24 @@ class Preparer:
         if above is None:
             return
         limits = self.tree.nodes.get(limits_path(above))
-        stats = self.tree.nodes.get(stats_path(above))
-        if limits is None or stats is None:
+        if limits is None:
             return
-        if exceeds(
-            Figures(limits.data),
-            Figures(stats.data),
-            bytes_more=bytes_more,
-            znodes_more=znodes_more,
+        figures = Figures(limits.data)
+        if not figures.sound:
+            raise Refused(ErrorCode.MARSHALLING_ERROR)
+        stats = self.tree.nodes.get(stats_path(above))
+        if stats is not None and exceeds(
+            figures, Figures(stats.data), bytes_more=bytes_more, znodes_more=znodes_more
         ):
             raise Refused(ErrorCode.QUOTA_EXCEEDED)
 
     def _multi(
         self, data: bytes, at: int, session: Session | None, identities: Sequence[Id]
     ) -> Fields:
-        """All parts, each seeing those before it; after a failure, what each part answers."""
+        """All parts, each seeing those before it; after a failure, what each part answers.
+
+        A part that makes no sense fails the multi as a whole: MARSHALLING_ERROR.
+        """
         requests: list[tuple[int, Fields]] = []
         while True:
             (kind, done, _), at = _unpack_multi_header(data, at)
@@ -500,7 +505,9 @@ class Preparer:
             if kind not in _IN_MULTI:
                 raise Refused(ErrorCode.MARSHALLING_ERROR)
             request, at = unpacker(_IN_MULTI[kind])(data, at)
-            requests.append((kind, request))
+            requests.append(_part(kind, request))
+        if any(request[0] is None for _, request in requests):
+            raise Refused(ErrorCode.MARSHALLING_ERROR)
         parts: list[Txn] = []
         failed = False
         for kind, request in requests:
@@ -512,10 +519,29 @@ class Preparer:
             except Refused as refused:
                 failed = True
                 self._take_back()
+                if refused.code == ErrorCode.MARSHALLING_ERROR:
+                    raise
                 parts.append(_error_part(refused.code))
             else:
                 parts.append(Txn(kind, _pack_body[kind](*fields)))
         return (tuple(parts),)
+
+
+def _part(kind: int, request: Fields) -> tuple[int, Fields]:
+    """Return a part of a multi as it is carried out: there the flags of a create make its type.
+
+    A create with the flags of a container makes one; a createTTL without those of a TTL makes a
+    plain znode.
+    """
+    if kind == OpCode.CREATE_TTL:
+        if request[3] in _TTL:
+            return kind, request
+        kind, request = int(OpCode.CREATE), request[:4]
+    elif kind in _PLAIN_CREATES and (request[3] in _TTL or not 0 <= request[3] <= _FLAGS_MAX):
+        raise Refused(ErrorCode.MARSHALLING_ERROR)
+    if kind in _PLAIN_CREATES and request[3] == _CONTAINER:
+        kind = int(OpCode.CREATE_CONTAINER)
+    return kind, request
 
 
 def _owner_of(kind: int, flags: int, session: Session | None, ttl_ms: int) -> int:

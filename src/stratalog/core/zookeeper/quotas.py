@@ -24,6 +24,7 @@ LIMITS_NAME: Final = "zookeeper_limits"
 STATS_NAME: Final = "zookeeper_stats"
 
 _BETWEEN: Final = re.compile("[,;]+")
+_number: Final = re.compile(r"[+-]?[0-9]{1,18}").fullmatch
 _FIRST: Final = ("count", "bytes")
 
 
@@ -38,20 +39,25 @@ def stats_path(path: str) -> str:
 
 
 class Figures:
-    """What a limits or stats znode says; -1 where it says nothing."""
+    """What a limits or stats znode says; -1 where it says nothing.
 
-    __slots__ = ("_values",)
+    Attributes:
+        sound: All of it made sense; what did not is left out.
+    """
+
+    __slots__ = ("_values", "sound")
 
     def __init__(self, data: bytes | None = b"") -> None:
         self._values: dict[str, int] = {}
-        for pair in _BETWEEN.split((data or b"").decode("utf-8", "replace")):
-            key, equals, value = pair.partition("=")
+        self.sound = data is not None
+        text = (data or b"").decode("utf-8", "replace").rstrip(",;")
+        for pair in _BETWEEN.split(text) if text else ():
+            key, equals, value = pair.rstrip("=").partition("=")
             number = value.partition("=")[0]
-            if equals:
-                try:
-                    self._values[key] = int(number or "-1")
-                except ValueError:
-                    continue
+            if _number(number) or (equals and not number):
+                self._values[key] = int(number or "-1")
+            else:
+                self.sound = False
 
     def __getitem__(self, key: str) -> int:
         return self._values.get(key, -1)
@@ -80,11 +86,11 @@ class Quotas:
     def add(self, path: str) -> None:
         """The subtree at ``path`` has a quota from now on."""
         if path:
-            self._paths.add(path)
+            self._paths.add(path if path[0] == "/" else f"/{path}")
 
     def remove(self, path: str) -> None:
         """It has none any more."""
-        self._paths.discard(path)
+        self._paths.discard(path if path[:1] == "/" else f"/{path}")
 
     def clear(self) -> None:
         """None has one."""

@@ -49,6 +49,7 @@ _pack_acl: Final = packer(ACLResponse)
 _unpack_stat: Final = unpacker(Stat)
 _DONE: Final = _pack_multi_header(-1, True, -1)
 _NULL: Final = b"\xff\xff\xff\xff"
+_BLANK: Final = "".join(map(chr, range(0x21)))
 
 
 class Reader(Watcher, Protocol):
@@ -63,7 +64,7 @@ class Reader(Watcher, Protocol):
 
 def _node(tree: Tree, path: str | None, reader: Reader, permission: int) -> Znode:
     if path is None:
-        raise Refused(ErrorCode.MARSHALLING_ERROR)
+        raise JuteError("a path is null")
     node = tree.nodes.get(path)
     if node is None:
         raise Refused(ErrorCode.NO_NODE)
@@ -99,11 +100,22 @@ def _get_data(tree: Tree, reader: Reader, data: bytes, at: int) -> bytes:
     return b"".join((len(value).to_bytes(4, "big"), value, tree.stat(node)))
 
 
+def _data_of(tree: Tree, node: Znode) -> bytes:
+    value = node.data
+    if value is None:
+        return _NULL + tree.stat(node)
+    return b"".join((len(value).to_bytes(4, "big"), value, tree.stat(node)))
+
+
 def _get_children(tree: Tree, reader: Reader, data: bytes, at: int) -> bytes:
     (path, watch), _ = _path_watch(data, at)
     node = _node(tree, path, reader, Permission.READ)
     if watch:
         tree.watches.children.add(path, reader)
+    return _children_of(tree, node)
+
+
+def _children_of(_tree: Tree, node: Znode) -> bytes:
     return _pack_names(tuple(node.children or ()))
 
 
@@ -125,13 +137,14 @@ def _get_all_children_number(tree: Tree, reader: Reader, data: bytes, at: int) -
     ((path,), _) = _path(data, at)
     _node(tree, path, reader, Permission.READ)
     below = sum(1 for _ in tree.walk("" if path == "/" else path)) - 1
-    return packer(NumberResponse)(below)
+    # Apache's counts the root below the empty path, where it stands under both its names.
+    return packer(NumberResponse)(below + (path == ""))
 
 
 def _get_ephemerals(tree: Tree, reader: Reader, data: bytes, at: int) -> bytes:
     ((prefix,), _) = _path(data, at)
     own = tree.ephemerals.get(reader.session_id, {})
-    if prefix is None or prefix.strip() in {"", "/"}:
+    if prefix is None or prefix.strip(_BLANK) in {"", "/"}:
         return _pack_names(tuple(own))
     return _pack_names(tuple(path for path in own if path.startswith(prefix)))
 
@@ -159,11 +172,12 @@ def _multi_read(tree: Tree, reader: Reader, data: bytes, at: int) -> bytes:
         (kind, done, _), at = _multi_header(data, at)
         if done:
             break
-        part = {OpCode.GET_DATA: _get_data, OpCode.GET_CHILDREN: _get_children}.get(kind)
+        part = {OpCode.GET_DATA: _data_of, OpCode.GET_CHILDREN: _children_of}.get(kind)
         if part is None:
             raise Refused(ErrorCode.MARSHALLING_ERROR)
+        (path, _), at = _path_watch(data, at)  # a part of a multiRead leaves no watch
         try:
-            body = part(tree, reader, data, at)
+            body = part(tree, _node(tree, path, reader, Permission.READ))
             pieces += [_pack_multi_header(kind, False, 0), body]
         except Refused as refused:
             code = int(refused.code)
@@ -171,7 +185,6 @@ def _multi_read(tree: Tree, reader: Reader, data: bytes, at: int) -> bytes:
                 _pack_multi_header(int(OpCode.ERROR), False, code),
                 packer(ErrorResponse)(code),
             ]
-        at = _path_watch(data, at)[1]
     return b"".join([*pieces, _DONE])
 
 
@@ -186,9 +199,12 @@ def _add_watch(tree: Tree, reader: Reader, data: bytes, at: int) -> bytes:
 def _watcher_type(data: bytes, at: int) -> tuple[str, WatcherType]:
     (path, number), _ = unpacker(WatchTypeRequest)(data, at)
     try:
-        return path or "", WatcherType(number)
+        kind = WatcherType(number)
     except ValueError:
         raise Refused(ErrorCode.MARSHALLING_ERROR) from None
+    if path is None:
+        raise Refused(ErrorCode.NO_WATCHER)
+    return path, kind
 
 
 def _check_watches(tree: Tree, reader: Reader, data: bytes, at: int) -> bytes:

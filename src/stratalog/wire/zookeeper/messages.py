@@ -61,11 +61,13 @@ class ConnectResponse(Record):
 def decode_connect_request(frame: bytes) -> tuple[ConnectRequest, bool]:
     """Decode a ConnectRequest; tell too whether ``read_only`` was there.
 
+    What follows it is for later versions to understand, and passed over.
+
     Raises:
         JuteError: It is damaged.
     """
     try:
-        return ConnectRequest.decode(frame), True
+        return ConnectRequest.decode_from(frame)[0], True
     except JuteError as error:
         whole, end = ConnectRequest.decode_from(frame + b"\x00")
         if end != len(frame) + 1:
