@@ -186,15 +186,6 @@ class Tree:
         return result
 
     def _stat_created(self, path: str, node: Znode, data: bytes | None) -> bytes:
-        """Return the Stat of a new znode, as it was before it came to hold the counts of a quota."""
-        if not path.endswith(STATS_NAME):
-            return self.stat(node)
-        counts, node.data = node.data, data
-        stat = self.stat(node)
-        node.data = counts
-        return stat
-
-    def _stat_created(self, path: str, node: Znode, data: bytes | None) -> bytes:
         """Return the Stat of a new znode, as it was before it came to hold a quota's counts."""
         if not path.endswith(STATS_NAME):
             return self.stat(node)
