@@ -46,6 +46,7 @@ from stratalog.server.zookeeper.keys import (
     key_of,
     value_of,
 )
+from stratalog.server.zookeeper.security import tls_settings
 from stratalog.server.zookeeper.settings import Settings
 from stratalog.wire.properties import parse_properties
 from stratalog.wire.zookeeper import jaas
@@ -284,6 +285,7 @@ class _Settling:
         self._settle_identities()
         self._settle_words()
         self._settle_listener()
+        self._settle_tls()
         self._settle_admin()
         self._settle_metrics()
         parts = self._parts
@@ -357,12 +359,11 @@ class _Settling:
 
     def _refuse_what_is_unsafe(self) -> None:
         values = self._values
-        tls = "secureClientPort" in values or values.get("secureClientPortAddress")
-        if tls and not values.get("plaintextOnly"):
+        if values.get("secureClientPortAddress") and "secureClientPort" not in values:
             raise self._stop(
-                "a TLS port is asked for, and TLS is not there yet: take the key away, or add "
-                "--plaintext-only", "secureClientPort", "secureClientPortAddress",
-            )  # fmt: skip
+                "secureClientPortAddress is set, and secureClientPort is not",
+                "secureClientPortAddress",
+            )
 
     def _refuse_ensembles(self) -> None:
         members = [each for each in self._chosen.values() if each.name.startswith("server.")]
@@ -456,16 +457,19 @@ class _Settling:
 
     def _schemes(self) -> dict[str, Scheme]:
         schemes: dict[str, Scheme] = {}
+        superuser = self._values.get("X509AuthenticationProvider.superUser")
         for given in self._chosen.values():
             if not given.name.startswith("authProvider.") or given.text in _STANDARD_SCHEMES:
                 continue
             if given.text == _SASL_SCHEME:
                 schemes["sasl"] = Sasl(self._values.get("letAnySaslUserDoX"))
             elif given.text == _X509_SCHEME:
-                schemes["x509"] = X509(self._values.get("X509AuthenticationProvider.superUser"))
+                schemes["x509"] = X509(superuser)
             else:
                 where = f"{given.name} ({given.source})"
                 self._warn(f"{where} names {given.text}, which is not there: it has no effect")
+        if "secureClientPort" in self._values:
+            schemes.setdefault("x509", X509(superuser))
         return schemes
 
     def _sasl(self) -> SaslOptions | None:
@@ -539,6 +543,18 @@ class _Settling:
             host = _EVERYWHERE
         if host is not None:
             self._set("host", host if member else self._address(host, chosen, "clientPortAddress"))
+
+    def _settle_tls(self) -> None:
+        values = self._values
+        if "secureClientPort" not in values or values.get("plaintextOnly"):
+            return
+        self._set("tls", tls_settings(values))
+        self._set("tls_port", self._port(values["secureClientPort"], "secureClientPort"))
+        host = values.get("secureClientPortAddress")
+        if host is None and self._is_from("secureClientPort", _APACHE):
+            host = _EVERYWHERE
+        if host is not None:
+            self._set("tls_host", host)
 
     def _client_address_of_member(self) -> tuple[str | None, int] | None:
         """What stands behind the semicolon of this server's own line, if there is one."""

@@ -164,11 +164,15 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 _TLS: Final = _names("""
-    allowReverseDnsLookup ciphersuites clientAuth clientHostnameVerification
-    context.supplier.class crl enabledProtocols handshakeDetectionTimeoutMillis
-    hostnameVerification keyStore.location keyStore.password keyStore.passwordPath keyStore.type
-    ocsp protocol trustStore.location trustStore.password trustStore.passwordPath
-    trustStore.type
+    ciphersuites clientAuth crl enabledProtocols keyStore.location keyStore.password
+    keyStore.passwordPath keyStore.type ocsp protocol trustStore.location trustStore.password
+    trustStore.passwordPath trustStore.type
+""")
+"""What security.py reads."""
+
+_TLS_LATER: Final = _names("""
+    allowReverseDnsLookup clientHostnameVerification context.supplier.class
+    handshakeDetectionTimeoutMillis hostnameVerification
 """)
 
 _LATER: Final = _names("""
@@ -232,10 +236,11 @@ KEYS: Final[dict[str, Key]] = {
     key.name: key
     for key in (
         *_WIRED,
-        *(Key(name, Effect.LATER) for name in (*_LATER, *(f"ssl.{name}" for name in _TLS))),
+        *(_wired(f"ssl.{name}", Kind.TEXT) for name in _TLS),
+        *(Key(name, Effect.LATER) for name in (*_LATER, *(f"ssl.{name}" for name in _TLS_LATER))),
         *(
             Key(name, Effect.ENSEMBLE)
-            for name in (*_ENSEMBLE, *(f"ssl.quorum.{name}" for name in _TLS))
+            for name in (*_ENSEMBLE, *(f"ssl.quorum.{name}" for name in (*_TLS, *_TLS_LATER)))
         ),
         *(Key(name, Effect.JAVA) for name in _JAVA),
     )

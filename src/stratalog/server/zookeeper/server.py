@@ -26,6 +26,7 @@ import logging
 import os
 import random
 import secrets
+import ssl
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine
@@ -33,9 +34,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
+from stratalog.core.zookeeper.identity import SUPER, X509
 from stratalog.core.zookeeper.standalone import Client, Standalone
 from stratalog.core.zookeeper.statistics import Sizes, Traffic
 from stratalog.errors import StratalogError
+from stratalog.server.tls import context_of
 from stratalog.server.zookeeper.admin import AdminServer
 from stratalog.server.zookeeper.connection import ClientConnection
 from stratalog.server.zookeeper.metrics import MetricsServer
@@ -45,6 +48,8 @@ from stratalog.storage.zookeeper.lock import DirectoryLock
 from stratalog.storage.zookeeper.purge import purge
 from stratalog.storage.zookeeper.snapshots import SnapshotTarget, remove_unfinished
 from stratalog.storage.zookeeper.txn_log import TxnLog, mend
+from stratalog.wire.der import subject_of
+from stratalog.wire.zookeeper.records import Id
 from stratalog.wire.zookeeper.snapshot import DIGEST_VERSION, SnapshotTail, TreeDigest
 
 _log: Final = logging.getLogger("stratalog.zookeeper")
@@ -80,6 +85,7 @@ class CoordinationServer:
         self._addresses: Counter[str] = Counter()
         self._by_client: dict[Client, ClientConnection] = {}
         self._listener: asyncio.Server | None = None
+        self._tls_listener: asyncio.Server | None = None
         self._locks: list[DirectoryLock] = []
         self._settling = False
         self._watched: dict[int, int] = {}
@@ -119,8 +125,9 @@ class CoordinationServer:
         try:
             await self._start()
         except BaseException:
-            if self._listener is not None:
-                self._listener.close()
+            for listener in (self._listener, self._tls_listener):
+                if listener is not None:
+                    listener.close()
             self._unlock()
             raise
 
@@ -136,10 +143,10 @@ class CoordinationServer:
             self._locks.append(DirectoryLock(directory.parent))
         self.snapshot_directory, self.log_directory = snapshots, logs
         # A port that is taken is told at once, and not after a long restart.
-        self._listener = await self._loop.create_server(
-            lambda: ClientConnection(self), settings.host, settings.port,
-            backlog=settings.backlog if settings.backlog > 0 else BACKLOG, start_serving=False,
-        )  # fmt: skip
+        self._listener = await self._listen(settings.host, settings.port)
+        if settings.tls is not None:
+            context = context_of(settings.tls)
+            self._tls_listener = await self._listen(settings.tls_host, settings.tls_port, context)
         remove_unfinished(snapshots)
         restored = restore(
             Source(
@@ -168,6 +175,8 @@ class CoordinationServer:
             counts.replayed.add(restored.transactions)
         await self._first_snapshot(restored)
         await self._listener.start_serving()
+        if self._tls_listener is not None:
+            await self._tls_listener.start_serving()
         await self._open_doors()
         for job in (self._tick, self._check_containers, self._purge):
             self._spawn(job())
@@ -186,6 +195,16 @@ class CoordinationServer:
         for door in self.doors:
             await door.start()
 
+    async def _listen(
+        self, host: str, port: int, tls: ssl.SSLContext | None = None
+    ) -> asyncio.Server:
+        settings = self.settings
+        return await self._loop.create_server(
+            lambda: ClientConnection(self), host, port, ssl=tls, start_serving=False,
+            backlog=settings.backlog if settings.backlog > 0 else BACKLOG,
+            ssl_handshake_timeout=None if tls is None else settings.handshake_s,
+        )  # fmt: skip
+
     async def _first_snapshot(self, restored: Restored) -> None:
         """A directory without a snapshot gets one at once, one with a long log soon."""
         if restored.snapshot is None:
@@ -195,8 +214,9 @@ class CoordinationServer:
 
     async def stop(self) -> None:
         """Stop listening, let what is on its way reach the disk, close everything."""
-        if self._listener is not None:
-            self._listener.close()
+        for listener in (self._listener, self._tls_listener):
+            if listener is not None:
+                listener.close()
         for door in self.doors:
             await door.stop()
         for task in list(self._tasks):
@@ -215,8 +235,9 @@ class CoordinationServer:
                 self._speak(_monotonic_ms())
         for connection in list(self.connections):
             connection.close()
-        if self._listener is not None:
-            await self._listener.wait_closed()
+        for listener in (self._listener, self._tls_listener):
+            if listener is not None:
+                await listener.wait_closed()
         self._unlock()
 
     def _unlock(self) -> None:
@@ -265,10 +286,22 @@ class CoordinationServer:
         self.connections.add(connection)
         nonce = "" if settings.options.sasl is None else secrets.token_urlsafe(NONCE_BYTES)
         connection.opened_at_ms = _wall_ms()
-        connection.client = client = self.machine.connect(address, nonce=nonce)
+        connection.client = client = self.machine.connect(
+            address, identities=self._certified(connection), nonce=nonce
+        )
         self._by_client[client] = connection
         self._loop.call_later(settings.handshake_s, self._drop_if_idle, connection)
         return True
+
+    def _certified(self, connection: ClientConnection) -> list[Id]:
+        """Who the client is by its certificate, which the handshake has found good."""
+        certificate = connection.certificate
+        if certificate is None:
+            return []
+        subject = subject_of(certificate)
+        scheme = self.machine.schemes.get("x509")
+        is_super = isinstance(scheme, X509) and subject == scheme.superuser
+        return [*([SUPER] if is_super else []), Id("x509", subject)]
 
     def _drop_if_idle(self, connection: ClientConnection) -> None:
         client = connection.client

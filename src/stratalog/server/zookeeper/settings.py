@@ -17,6 +17,7 @@ from pathlib import Path
 
 from stratalog.core.zookeeper.identity import Scheme
 from stratalog.core.zookeeper.standalone import Options
+from stratalog.server.tls import TlsSettings
 
 
 @dataclass(slots=True)
@@ -28,6 +29,9 @@ class Settings:
         data_log_dir: Where transaction logs go; None: ``data_dir``.
         host: Address to listen on.
         port: Port to listen on; 0: one that is free.
+        tls: What the TLS port is told; None: there is none.
+        tls_host: ``secureClientPortAddress``.
+        tls_port: ``secureClientPort``; 0: one that is free.
         backlog: ``clientPortListenBacklog``; -1: as the server likes it.
         options: What the machine is told.
         extended: Whether znodes may have a time to live.
@@ -67,6 +71,9 @@ class Settings:
     data_log_dir: Path | None = None
     host: str = "127.0.0.1"
     port: int = 2181
+    tls: TlsSettings | None = None
+    tls_host: str = "127.0.0.1"
+    tls_port: int = 0
     backlog: int = -1
     options: Options = field(default_factory=Options)
     extended: bool = False
