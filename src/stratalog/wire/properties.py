@@ -8,7 +8,8 @@ r"""Java's Properties files, which zoo.cfg is one of: text in, entries with thei
     autopurge.\                         an odd number of backslashes continues the line,
         purgeInterval = 1               the blanks that open the next one go
 
-Bytes are ISO 8859-1.  A line that is continued is never a comment, whatever it begins with.
+Bytes are ISO 8859-1.  What continues a line is no comment, whatever it begins with, unless nothing
+stood before the backslash.
 
 Source: ``java.util.Properties.load``, as the Java platform documents it.
 """
@@ -48,24 +49,23 @@ def _logical_lines(text: str) -> list[tuple[int, str]]:
     found: list[tuple[int, str]] = []
     pending, first = "", 0
     natural = _LINE_END.split(text)
+    last = len(natural)
+    if natural[-1] == "" and not text.endswith("\r\n"):
+        last -= 1
     for number, raw in enumerate(natural, 1):
         line = raw.lstrip(_BLANKS)
-        if not first:
-            if not line or line[0] in "#!":
-                continue
-            first = number
+        if not pending and (not line or line[0] in "#!"):
+            continue
+        first = first if pending else number
         backslashes = len(line) - len(line.rstrip("\\"))
         if backslashes % 2:
             pending += line[:-1]
-            if number < len(natural):
+            if number < last:
                 continue
         else:
             pending += line
-        if pending:
-            found.append((first, pending))
-        pending, first = "", 0
-    if pending:
-        found.append((first, pending))
+        found.append((first, pending))  # at the end, even if a backslash is all there is
+        pending = ""
     return found
 
 
