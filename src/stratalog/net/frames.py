@@ -79,6 +79,13 @@ class FrameConnection(asyncio.Protocol):
         return self._transport is not None and not self._transport.is_closing()
 
     @property
+    def is_secure(self) -> bool:
+        """Whether it goes through TLS."""
+        return (
+            self._transport is not None and self._transport.get_extra_info("ssl_object") is not None
+        )
+
+    @property
     def is_reading(self) -> bool:
         """Whether anything more is taken for now."""
         return self.is_open and self._transport is not None and self._transport.is_reading()

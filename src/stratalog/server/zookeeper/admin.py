@@ -116,8 +116,11 @@ def _connection(facts: ConnectionFacts, *, brief: bool) -> Facts:
 
 
 def _connections(server: CoordinationServer, *, brief: bool) -> Facts:
-    known = [_connection(facts, brief=brief) for facts in commands.connections(server)]
-    return {"connections": known, "secure_connections": []}
+    known = commands.connections(server)
+    return {
+        "connections": [_connection(facts, brief=brief) for facts in known if not facts.secure],
+        "secure_connections": [_connection(facts, brief=brief) for facts in known if facts.secure],
+    }
 
 
 def _dirs(server: CoordinationServer, _: Mapping[str, str]) -> Facts:

@@ -150,7 +150,7 @@ def configuration(server: CoordinationServer) -> Configuration:
     settings, options = server.settings, server.settings.options
     return Configuration(
         client_port=server.port,
-        secure_client_port=-1,
+        secure_client_port=server.tls_port,
         data_dir=server.snapshot_directory.absolute(),
         data_log_dir=server.log_directory.absolute(),
         tick_ms=options.tick_ms,
@@ -214,6 +214,7 @@ class ConnectionFacts:
 
     host: str
     port: int
+    secure: bool
     interest: int
     outstanding: int
     received: int
@@ -245,6 +246,7 @@ def _connection(connection: ClientConnection) -> ConnectionFacts:
     return ConnectionFacts(
         host=java_address(host),
         port=port,
+        secure=connection.is_secure,
         interest=_interest(connection),
         outstanding=on_the_way,
         received=traffic.received,

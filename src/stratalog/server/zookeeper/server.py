@@ -111,6 +111,12 @@ class CoordinationServer:
             raise RuntimeError("the server does not listen")
         return int(self._listener.sockets[0].getsockname()[1])
 
+    @property
+    def tls_port(self) -> int:
+        """The port it listens on for TLS; -1: there is none."""
+        listener = self._tls_listener
+        return -1 if listener is None else int(listener.sockets[0].getsockname()[1])
+
     async def start(self) -> None:
         """Bring the tree back, then listen.
 
