@@ -12,8 +12,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from stratalog.wire.properties import parse_properties  # noqa: E402  (after the path)
 from tools.peers import maven  # noqa: E402  (the path above must come first)
+
+from stratalog.wire.properties import parse_properties  # noqa: E402  (after the path)
 
 pytestmark = pytest.mark.interop
 

@@ -55,7 +55,7 @@ ENVIRONMENT_PREFIX: Final = "STRATALOG_ZK_"
 WORDS: Final = frozenset(
     (
         "conf", "cons", "crst", "dirs", "dump", "envi", "gtmk", "hash", "isro", "mntr", "ruok",
-        "srst", "srvr", "stat", "stmk", "wchc", "wchp", "wchs",
+        "srst", "srvr", "stat", "stmk", "telnet close", "wchc", "wchp", "wchs",
     )
 )  # fmt: skip
 """The 4-letter words that ``*`` stands for."""

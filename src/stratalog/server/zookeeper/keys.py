@@ -216,7 +216,7 @@ _ENSEMBLE: Final = _names("""
 
 _JAVA: Final = _names("""
     admin.httpVersion admin.idleTimeout bitHashCacheSize client.secure clientCnxnSocket
-    console.threshold datadir disableAutoWatchReset flushDelay intBufferStartingSizeBytes
+    console.threshold disableAutoWatchReset flushDelay intBufferStartingSizeBytes
     jmx.log4j.disable jmx.log4j.mbean jvm.pause.info-threshold.ms jvm.pause.monitor
     jvm.pause.sleep.time.ms jvm.pause.warn-threshold.ms log.dir log.file log.threshold
     maxBatchSize maxGetChildrenResponseCacheSize maxInProcessingDeadWatchers
