@@ -41,15 +41,9 @@ _NAMES: Final = {
     "0.9.2342.19200300.100.1.1": "UID",
     "0.9.2342.19200300.100.1.25": "DC",
 }
-_CODECS: Final = {
-    0x0C: "utf-8",  # UTF8String
-    0x13: "ascii",  # PrintableString
-    0x14: "latin-1",  # TeletexString
-    0x16: "ascii",  # IA5String
-    0x1B: "ascii",  # GeneralString
-    0x1C: "utf-32-be",  # UniversalString
-    0x1E: "utf-16-be",  # BMPString
-}
+# UTF8String, PrintableString, TeletexString, IA5String, GeneralString, UniversalString, BMPString:
+# Java takes the bytes of each for UTF-8, so that is what the ids in ACLs hold.
+_STRINGS: Final = frozenset((0x0C, 0x13, 0x14, 0x16, 0x1B, 0x1C, 0x1E))
 _ESCAPED: Final = frozenset(',=+<>#;"\\')
 
 
@@ -141,10 +135,9 @@ def _pair(attribute: DerReader) -> str:
     number = _dotted(attribute.value(OBJECT_IDENTIFIER))
     tag, value, whole = attribute.element()
     name = _NAMES.get(number)
-    codec = _CODECS.get(tag)
-    if name is None or codec is None:
+    if name is None or tag not in _STRINGS:
         return f"{name or number}=#{whole.hex()}"
-    return f"{name}={_escape(value.decode(codec, 'replace'))}"
+    return f"{name}={_escape(value.decode('utf-8', 'replace'))}"
 
 
 def _escape(text: str) -> str:
