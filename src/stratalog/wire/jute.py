@@ -39,6 +39,7 @@ Source: zookeeper-jute ``BinaryOutputArchive.java``, ``BinaryInputArchive.java``
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable
 from typing import Annotated, Any, Final, Self, TypeAlias, get_args, get_origin, get_type_hints
@@ -53,6 +54,8 @@ __all__ = [
 _INT: Final = struct.Struct(">i")
 _NULL: Final = b"\xff\xff\xff\xff"
 _FOUR_BYTE_LEAD: Final = 0xF0
+_REPLACED: Final = "\ufffd".encode()
+_half_pair: Final = re.compile(rb"\xed[\xa0-\xbf][\x80-\xbf]")
 
 
 # ---- strings ----
@@ -69,8 +72,11 @@ def encode_ustring(text: str) -> bytes:
 
 
 def decode_ustring(data: bytes) -> str:
-    """Decode as Java's reader does: what is not UTF-8 becomes U+FFFD."""
-    return data.decode("utf-8", "replace")
+    """Decode as Java's reader does: what is not UTF-8 becomes U+FFFD, half a pair one of them."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return _half_pair.sub(_REPLACED, data).decode("utf-8", "replace")
 
 
 # ---- types: each writes a value behind others and reads it from a position ----
