@@ -292,7 +292,7 @@ SL_API sl_status sl_journal_create(const char *path, const uint8_t *head, int64_
                                    int64_t reserve_bytes, sl_journal **out);
 
 /* Append bytes; returns the position behind them, or -(sl_status).  After SL_E_NO_SPACE nothing has
- * changed; any other failure is final.  One thread at a time. */
+ * changed, after SL_E_NO_MEMORY neither; any other failure is final.  One thread at a time. */
 SL_API int64_t sl_journal_append(sl_journal *journal, const uint8_t *data, int64_t bytes);
 
 /* Ask for everything appended so far to be synced; returns at once.  The event descriptor, an
