@@ -310,7 +310,7 @@ def test_a_bad_toml_file_is_refused(text, tmp_path):
 def test_a_text_means_what_its_reader_makes_of_it(kind, text, java, plain):
     for as_java, expected in ((True, java), (False, plain)):
         if expected is ValueError:
-            with pytest.raises(ValueError, match="is not|is beyond"):
+            with pytest.raises(ValueError, match=r"is not|is beyond"):
                 value_of(kind, text, java=as_java)
         else:
             assert value_of(kind, text, java=as_java) == expected
