@@ -37,7 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "net": set(),
     "server": {"net", "storage", "core", "wire", "log"},
     "inspect": {"storage", "log", "wire"},
-    "benchmark": {"log", "wire", "core", "storage", "net", "server", "inspect"},
+    "benchmark": {"log", "wire", "core", "storage", "net", "server", "inspect", "testing"},
     "console": {"log", "wire", "core", "storage", "net", "server", "inspect"},
     "cli": {"log", "wire", "core", "storage", "net", "server", "inspect", "console", "benchmark",
             "testing"},

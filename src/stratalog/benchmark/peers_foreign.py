@@ -51,7 +51,10 @@ from stratalog.benchmark.child import measurement_from, run_bounded
 from stratalog.benchmark.model import Durability, Measurement, SubjectFailedError, Workload
 from stratalog.benchmark.payload import Payload
 
-__all__ = ["ForeignPeer", "cache_directory", "drivers_directory", "subjects"]
+__all__ = [
+    "DriverMissingError", "ForeignPeer", "build_step", "built", "cache_directory",
+    "drivers_directory", "need_tools", "subjects",
+]  # fmt: skip
 
 WARMUP_SECONDS = 3.0
 """How long the JVM runs the same loop before the measured round, unless the caller says."""
@@ -96,13 +99,23 @@ def _source(name: str) -> Path:
     return drivers / name
 
 
-def _tools(*names: str) -> None:
+def need_tools(*names: str) -> None:
+    """Ask for programs on PATH.
+
+    Raises:
+        DriverMissingError: one is not there.
+    """
     missing = [name for name in names if shutil.which(name) is None]
     if missing:
         raise DriverMissingError(f"not installed: {', '.join(missing)}")
 
 
-def _build_step(command: Sequence[str], cwd: Path) -> None:
+def build_step(command: Sequence[str], cwd: Path) -> None:
+    """Run one command of a build.
+
+    Raises:
+        DriverMissingError: it failed, with its reason, or did not end in time.
+    """
     try:
         done = subprocess.run(
             command, cwd=cwd, capture_output=True, text=True, timeout=BUILD_SECONDS_MAX, check=False
@@ -118,11 +131,14 @@ def _build_step(command: Sequence[str], cwd: Path) -> None:
         raise DriverMissingError(f"{command[0]} failed: {reason[:160]}")
 
 
-def _built(name: str, build: Callable[[Path, Path], None]) -> Path:
+def built(name: str, build: Callable[[Path, Path], None]) -> Path:
     """Return the cached build of a driver, building it first if its files have changed.
 
     It is built beside its place and moved there when complete, so that an interrupted build leaves
     nothing half done.
+
+    Raises:
+        DriverMissingError: it cannot be built here.
     """
     source = _source(name)
     digest = hashlib.sha256()
@@ -146,14 +162,14 @@ def _built(name: str, build: Callable[[Path, Path], None]) -> Path:
 
 
 def _build_go(source: Path, target: Path) -> None:
-    _tools("go")
-    _build_step(
+    need_tools("go")
+    build_step(
         ["go", "build", "-trimpath", "-buildvcs=false", "-o", str(target / "peers"), "."], source
     )
 
 
 def _build_chronicle(source: Path, target: Path) -> None:
-    _tools("java", "javac", "mvn")
+    need_tools("java", "javac", "mvn")
     pom = source / "pom.xml"
     copy = [
         "mvn",
@@ -164,22 +180,22 @@ def _build_chronicle(source: Path, target: Path) -> None:
         "dependency:copy-dependencies",
         "-DincludeScope=runtime",
     ]
-    _build_step([*copy, f"-DoutputDirectory={target / 'lib'}"], source)
+    build_step([*copy, f"-DoutputDirectory={target / 'lib'}"], source)
     java = str(source / "ChronicleDriver.java")
-    _build_step(
+    build_step(
         ["javac", "-cp", str(target / "lib" / "*"), "-d", str(target / "classes"), java], source
     )
 
 
 @functools.lru_cache(maxsize=1)
 def _go_command() -> tuple[str, ...]:
-    return (str(_built("go", _build_go) / "peers"),)
+    return (str(built("go", _build_go) / "peers"),)
 
 
 @functools.lru_cache(maxsize=1)
 def _chronicle_command() -> tuple[str, ...]:
-    place = _built("chronicle", _build_chronicle)
-    _tools("java")
+    place = built("chronicle", _build_chronicle)
+    need_tools("java")
     return (
         "java",
         *(f"--add-exports=java.base/{package}=ALL-UNNAMED" for package in JVM_EXPORTS),
