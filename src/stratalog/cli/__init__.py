@@ -28,7 +28,6 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -181,6 +180,8 @@ def _hush_standard_output() -> None:
 def _print_version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
     if not wanted or ctx.resilient_parsing:
         return
+    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415  (slow to load)
+
     try:
         number = version("stratalog")
     except PackageNotFoundError:
