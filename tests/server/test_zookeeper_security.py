@@ -9,6 +9,8 @@ import contextlib
 import datetime as dt
 import socket
 import ssl
+import subprocess
+import sys
 from dataclasses import dataclass
 
 import pytest
@@ -211,6 +213,28 @@ def test_a_client_may_be_let_in_without_a_certificate(tmp_path, world):
         assert b"Mode: standalone" in talk(port, context)
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         assert talk(port, context) == b""
+
+
+def test_without_a_plaintext_port_there_is_none(tmp_path, world):
+    cfg = zoo_cfg(tmp_path, world, 0, f"dataDir={tmp_path}/data")
+    command = (sys.executable, "-m", "stratalog", "serve", "--zoo-cfg", str(cfg))
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        try:
+            port = int(process.stdout.readline().decode().rpartition(":")[2])
+            assert b"Mode" in talk(port, client_context(tmp_path, world, world.client))
+        finally:
+            process.terminate()
+    assert process.returncode == 0
+
+
+def test_a_store_that_is_not_there_ends_the_start_with_its_name(tmp_path, world):
+    cfg = zoo_cfg(tmp_path, world, 0, f"dataDir={tmp_path}/data")
+    (tmp_path / "server.pem").write_bytes(b"nothing")
+    command = (sys.executable, "-m", "stratalog", "serve", "--zoo-cfg", str(cfg))
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode != 0
+    assert "server.pem" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 # ---- stores ----

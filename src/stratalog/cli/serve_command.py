@@ -196,8 +196,7 @@ async def _serve(server: CoordinationServer) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked.set)
     await server.start()
-    host = server.settings.host
-    click.echo(f"listening on {f'[{host}]' if ':' in host else host}:{server.port}")
+    click.echo(f"listening on {server.address}")
     waits = [loop.create_task(event.wait()) for event in (asked, server.failed)]
     await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
     for wait in waits:

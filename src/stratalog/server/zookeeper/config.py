@@ -549,6 +549,8 @@ class _Settling:
         if "secureClientPort" not in values or values.get("plaintextOnly"):
             return
         self._set("tls", tls_settings(values))
+        # Apache's server opens no port in plaintext that nobody asked for.
+        self._set("plaintext", "port" in self._parts[""])
         self._set("tls_port", self._port(values["secureClientPort"], "secureClientPort"))
         host = values.get("secureClientPortAddress")
         if host is None and self._is_from("secureClientPort", _APACHE):

@@ -107,9 +107,16 @@ class CoordinationServer:
     @property
     def port(self) -> int:
         """The port it listens on."""
-        if self._listener is None:
+        listener = self._listener if self.settings.plaintext else self._tls_listener
+        if listener is None:
             raise RuntimeError("the server does not listen")
-        return int(self._listener.sockets[0].getsockname()[1])
+        return int(listener.sockets[0].getsockname()[1])
+
+    @property
+    def address(self) -> str:
+        """Where it listens: in plaintext, or else over TLS."""
+        host = self.settings.host if self.settings.plaintext else self.settings.tls_host
+        return f"{f'[{host}]' if ':' in host else host}:{self.port}"
 
     @property
     def tls_port(self) -> int:
@@ -149,7 +156,8 @@ class CoordinationServer:
             self._locks.append(DirectoryLock(directory.parent))
         self.snapshot_directory, self.log_directory = snapshots, logs
         # A port that is taken is told at once, and not after a long restart.
-        self._listener = await self._listen(settings.host, settings.port)
+        if settings.plaintext:
+            self._listener = await self._listen(settings.host, settings.port)
         if settings.tls is not None:
             context = context_of(settings.tls)
             self._tls_listener = await self._listen(settings.tls_host, settings.tls_port, context)
@@ -180,15 +188,15 @@ class CoordinationServer:
             counts.replays.add(restored.replay_ms)
             counts.replayed.add(restored.transactions)
         await self._first_snapshot(restored)
-        await self._listener.start_serving()
-        if self._tls_listener is not None:
-            await self._tls_listener.start_serving()
+        for listener in (self._listener, self._tls_listener):
+            if listener is not None:
+                await listener.start_serving()
         await self._open_doors()
         for job in (self._tick, self._check_containers, self._purge):
             self._spawn(job())
         _log.info(
-            "serving on %s:%d, zxid 0x%x, %d znodes, %d transactions replayed",
-            settings.host, self.port, tree.last_zxid, len(tree), restored.transactions,
+            "serving on %s, zxid 0x%x, %d znodes, %d transactions replayed",
+            self.address, tree.last_zxid, len(tree), restored.transactions,
         )  # fmt: skip
 
     async def _open_doors(self) -> None:
@@ -562,7 +570,8 @@ class CoordinationServer:
     @property
     def serving(self) -> bool:
         """Whether requests are answered."""
-        return self._listener is not None and self._listener.is_serving() and self.failure is None
+        listener = self._listener or self._tls_listener
+        return listener is not None and listener.is_serving() and self.failure is None
 
     @property
     def uptime_ms(self) -> int:

@@ -29,6 +29,7 @@ class Settings:
         data_log_dir: Where transaction logs go; None: ``data_dir``.
         host: Address to listen on.
         port: Port to listen on; 0: one that is free.
+        plaintext: Whether there is a port without TLS.
         tls: What the TLS port is told; None: there is none.
         tls_host: ``secureClientPortAddress``.
         tls_port: ``secureClientPort``; 0: one that is free.
@@ -71,6 +72,7 @@ class Settings:
     data_log_dir: Path | None = None
     host: str = "127.0.0.1"
     port: int = 2181
+    plaintext: bool = True
     tls: TlsSettings | None = None
     tls_host: str = "127.0.0.1"
     tls_port: int = 0
