@@ -16,6 +16,15 @@
      11  another program shortens a mapped file               an error in that call
      12  readers racing roll, truncation and close            no report from ThreadSanitizer
 
+The same done to a coordination server, a hundred higher:
+
+    101  kill -9 at random times, under writers               every write answered is there, nothing
+    103  power loss: shutdown of the file system              that was not sent
+    105  its last log torn at every byte, sectors lost        the longest sound prefix, no more
+    106  every bit of logs and snapshots flipped              the same tree, or told where
+    108  full file systems                                    ends with the reason, goes on later
+    109  EIO from every sync                                  ends with the reason, answers no more
+
 The numbers are those of the project's reliability scorecard.  Each row counts the faults that
 really fired (none is a failure) and is run a second time on a copy of the engine with a bug planted
 in it, which it must catch: a trial that cannot fail shows nothing.  All randomness comes from the
@@ -26,6 +35,8 @@ seed, but for the scheduler's and the disk's own.
     torn.c, flips.c                          rows whose trials are too many for a process each
     build.py  compiles engine and programs   bench.py what rows share
     disk.py   file systems to break          recorder.py  the disk that remembers (nbdkit)
+    service.py  the victim that is a coordination server      traffic.py  clients that know
+    damage.py   rows 105 and 106                              planted.py  bugs in Python modules
     rowNN_*.py  one row each: `run(bench)`
 
 A row that cannot run here (no root, no loop devices, no strace) says why and is skipped, not

@@ -1,6 +1,6 @@
 """The program of rows 105 and 106: damages a coordination server's directory and reads it again.
 
-    python -m tests.trials.damage DIRECTORY SEED torn|flips COUNT
+    python -m tests.trials.damage DIRECTORY COPY SEED torn|flips COUNT
 
 It prints a line per broken promise and at last ``trials NUMBER``.  What a directory says is a tree
 after one of its transactions: anything else than one of these, or an error, is a wrong tree.
@@ -157,9 +157,16 @@ class Damage:
         kept = self.random.choice([0.1, 0.5, 0.9])
         start = durable
         while start < end:
-            stop = start - start % SECTOR_BYTES + SECTOR_BYTES
+            stop = min(start - start % SECTOR_BYTES + SECTOR_BYTES, len(torn))
             if self.random.random() >= kept:
-                torn[start : min(stop, len(torn))] = bytes(min(stop, len(torn)) - start)
+                torn[start:stop] = bytes(stop - start)
+            elif self.random.random() < 0.2:
+                # Written while it was filled: the rest of its last record is missing.
+                inner = [(one, two) for one, two in zip(self.ends, self.ends[1:], strict=False)
+                         if start <= one and two <= stop]  # fmt: skip
+                if inner:
+                    filled = self.random.randrange(inner[-1][0], inner[-1][1])
+                    torn[filled:stop] = bytes(stop - filled)
             start = stop
         return durable, bytes(torn)
 
@@ -217,12 +224,11 @@ class Damage:
 def main() -> None:
     """Damage a copy."""
     logging.disable(logging.CRITICAL)
-    original, seed, mode, count = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
-    copy = original.with_name(original.name + "-damaged")
+    original, copy, seed, mode, count = sys.argv[1:]
     shutil.copytree(original, copy)
-    damage = Damage(copy, seed)
+    damage = Damage(Path(copy), int(seed))
     damage.found({max(damage.states)}, "untouched", may_refuse=False)
-    getattr(damage, mode)(count)
+    getattr(damage, mode)(int(count))
     print(f"trials {damage.trials}", flush=True)
 
 

@@ -17,7 +17,7 @@ from .service import Service, begin, judge, writers
 
 NUMBER = 101
 TITLE = "kill -9 of a coordination server"
-QUICK = 8
+QUICK = 6
 FULL = 1_000
 BUG = Bug(
     "the last record of a group is written with the next group",

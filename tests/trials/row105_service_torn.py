@@ -1,13 +1,17 @@
-"""Row 105: the last log of a coordination server torn at every byte, and its unsynced sectors lost.
+"""Row 105: the last log of a coordination server torn at every byte, its unsynced sectors lost.
 
-damage.py does it, on the directory of a server that was killed; see there.  What a power loss leaves
-of several transactions that were on their way is made here sector by sector: some arrived, others
-did not, and sound records stand behind torn ones.
+damage.py does it, on the directory of a server that was killed; see there.  What a power loss
+leaves of several transactions that were on their way is made here sector by sector: some arrived,
+others did not, and sound records stand behind torn ones.
 """
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
+import tempfile
+from pathlib import Path
 
 from . import planted
 from .bench import Bench
@@ -24,6 +28,7 @@ BUG = Bug(
     "        if zlib.adler32(payload) != checksum:\n",
     "        if False:\n",
 )
+MEMORY = Path("/dev/shm")
 
 
 def missing() -> str | None:
@@ -58,12 +63,16 @@ def damage(bench: Bench, mode: str, directories: int) -> None:
         finally:
             service.kill()
         count = bench.trials_wanted // directories
-        command = planted.command(
-            bench.programs, "tests.trials.damage", directory, bench.seed + number, mode, count
-        )
-        done = subprocess.run(
-            command, cwd=planted.ROOT, capture_output=True, text=True, check=False
-        )
+        in_memory = MEMORY.is_dir() and os.access(MEMORY, os.W_OK)
+        place = Path(tempfile.mkdtemp(prefix="trials-", dir=MEMORY if in_memory else bench.place))
+        try:
+            words = [directory, place / "copy", bench.seed + number, mode, count]
+            command = planted.command(bench.programs, "tests.trials.damage", *words)
+            done = subprocess.run(
+                command, cwd=planted.ROOT, capture_output=True, text=True, check=False
+            )
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
         lines = done.stdout.splitlines()
         if done.returncode != 0 or not lines or not lines[-1].startswith("trials "):
             bench.fail(f"the program ended with {done.returncode}: {done.stderr[-600:]}")
@@ -72,5 +81,3 @@ def damage(bench: Bench, mode: str, directories: int) -> None:
         bench.fired = bench.trials
         for line in lines[:-1][: bench.failures_max]:
             bench.fail(line)
-
-

@@ -1,8 +1,8 @@
 """Row 106: every bit of a coordination server's logs and snapshots flipped, one at a time.
 
-damage.py does it.  A flipped bit is told with file and position, or the tree is the same: a snapshot
-is passed over for an older one and the logs after it.  A damaged record is never taken for the end
-of its log, the last record neither.
+damage.py does it.  A flipped bit is told with file and position, or the tree is the same: a
+snapshot is passed over for an older one and the logs after it.  A damaged record is never taken for
+the end of its log, the last record neither.
 """
 
 from __future__ import annotations

@@ -143,7 +143,9 @@ def begin(these: list[Writer], address: str) -> None:
             writer.start(address)
 
 
-def judge(bench: Bench, data_dir: Path, these: list[Writer], what: str) -> bool:
+def judge(
+    bench: Bench, data_dir: Path, these: list[Writer], what: str, until_ns: int | None = None
+) -> bool:
     """Read a data directory as a restart would, and hold it against what the writers know."""
     from stratalog.errors import StratalogError
     from stratalog.server.zookeeper.recovery import Source, restore
@@ -159,7 +161,7 @@ def judge(bench: Bench, data_dir: Path, these: list[Writer], what: str) -> bool:
         return False
     tree = restored.tree
     found: Found = {path: (node.data, node.version) for path, node in tree.nodes.items()}
-    complaints = check_all(these, found)
+    complaints = check_all(these, found, until_ns)
     if tree.mismatches:
         complaints.append(f"{tree.mismatches} digests differ")
     orphans = set(tree.ephemerals) - set(tree.sessions)

@@ -16,10 +16,12 @@ Used by the rows 101 to 109, and by the exchange of directories with Apache's se
 
 from __future__ import annotations
 
+import bisect
 import random
 import socket
 import struct
 import threading
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -82,6 +84,7 @@ class Writer:
         self._now: dict[str, tuple[bytes | None, int]] = {}
         self._operations: list[Operation] = []
         self.answered = 0
+        self._answered_ns: list[int] = []
         self._names: dict[bytes, str] = {}
         self._count = 0
         self._thread: threading.Thread | None = None
@@ -219,14 +222,16 @@ class Writer:
             path = PathResponse.decode(frame[16:]).path
             self._names[operation.changes[0][1] or b""] = path or ""
         self.answered += 1
+        self._answered_ns.append(time.monotonic_ns())
 
     # ---- what must be there ----
 
-    def check(self, found: Found) -> list[str]:
+    def check(self, found: Found, until_ns: int | None = None) -> list[str]:
         """Hold what is there against what is known; then go on from there.
 
         Args:
             found: The whole tree.
+            until_ns: Replies that came later do not count: nobody was there to hear them.
 
         Returns:
             What is wrong, in sentences.
@@ -243,6 +248,13 @@ class Writer:
             if path.startswith(f"{QUEUE}/") and (data or b"").startswith(root[1:].encode() + b":"):
                 mine[f"{QUEUE}/{(data or b'').hex()}"] = (data, 0)
                 names[data or b""] = path
+        if until_ns is not None:
+            self.answered = bisect.bisect_right(self._answered_ns, until_ns)
+        answered_data = {
+            operation.changes[0][1]
+            for operation in self._operations[: self.answered]
+            if operation.changes
+        }
         state = dict(self._base)
         for operation in self._operations[: self.answered]:
             _apply(state, operation)
@@ -252,9 +264,9 @@ class Writer:
                 complaints += [
                     f"{self.name}: {path} was answered, and is {names.get(data)}"
                     for data, path in self._names.items()
-                    if names.get(data) != path
+                    if names.get(data) != path and data in answered_data
                 ]
-                self._begin_anew(state, number)
+                self._begin_anew(state)
                 return complaints
             if number < len(self._operations):
                 _apply(state, self._operations[number])
@@ -266,13 +278,13 @@ class Writer:
             f"and the tree is as after none from there on: missing {missing}, invented {more}, "
             f"different {[(p, mine[p][1], first[p][1]) for p in other]}"
         )
-        self._begin_anew(mine, self.answered)
+        self._begin_anew(mine)
         return complaints
 
-    def _begin_anew(self, state: Mapping[str, tuple[bytes | None, int]], number: int) -> None:
-        del number
+    def _begin_anew(self, state: Mapping[str, tuple[bytes | None, int]]) -> None:
         self._base, self._now = dict(state), dict(state)
         self._operations, self.answered, self._names = [], 0, {}
+        self._answered_ns = []
 
 
 def _apply(state: dict[str, tuple[bytes | None, int]], operation: Operation) -> None:
@@ -305,9 +317,9 @@ def _exactly(connection: socket.socket, count: int) -> bytes:
     return b"".join(pieces)
 
 
-def check_all(writers: Iterable[Writer], found: Found) -> list[str]:
-    """Check every writer; see that no sequential child has a name twice or is nobody's."""
-    complaints = [sentence for writer in writers for sentence in writer.check(found)]
+def check_all(writers: Iterable[Writer], found: Found, until_ns: int | None = None) -> list[str]:
+    """Check every writer; see that no sequential child is nobody's."""
+    complaints = [sentence for writer in writers for sentence in writer.check(found, until_ns)]
     known = tuple(f"{writer.name}:".encode() for writer in writers)
     complaints += [
         f"{path} is nobody's"

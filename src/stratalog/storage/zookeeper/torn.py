@@ -9,11 +9,16 @@ and in whole sectors, so behind the last sound record there may stand
     | sound | re|0000|rd | sound | 00000000 |     a record that lacks a sector, after a power loss:
                                                  neither it nor what follows was ever synced
     | sound | 0000|0000| sound | 0000000000 |     the same, and the lost sector holds its length
+    | sound | rec00000|0000| sound | 000000 |     a sector that was written while it was filled
 
 Each of these has zeros in it that no record wrote there.  A record that is damaged otherwise was
 whole once, so it may have been acknowledged: that is damage, and nothing is dropped.  Flipped bits
 are told this way wherever they stand, in the last record too, and so is a length that swallows the
 records behind it.
+
+A sector in the middle of a record counts as lost only if nothing of the record is in it.  One that
+reached the disk half filled, and the next one whole, is taken for damage: a start that is refused
+can be looked at, a write that is dropped cannot be brought back.
 
 What this cannot tell apart: a disk that turns a whole sector of a synced record into zeros from one
 that never got it.  A record that holds 512 zeros of its own, in one sector, and is damaged
@@ -87,7 +92,9 @@ def explain(view: memoryview, position: int, record_bytes_max: int) -> str | Non
         # Unless what is there is a whole record, but for its length.
         whole = _is_record(view, position, written_end - position - RECORD_OVERHEAD_BYTES)
         return None if whole else "a record that is not whole"
-    start = position + _ALWAYS_ZERO_BYTES + 1
+    if not any(view[end - 1 : end - 1 + SECTOR_BYTES - (end - 1) % SECTOR_BYTES]):
+        return "a record that is not whole"  # and nothing behind it in its sector
+    start = position + _ALWAYS_ZERO_BYTES
     return "a sector that was never written" if _hole(view, position, start, end) else None
 
 
