@@ -7,7 +7,7 @@ ZooKeeper 3.9.5.  The whole suite, Apache's server beside ours, is run by name:
 
 With one server both pass the same tests and fail the same seven, which need an ensemble:
 ``test_update_host_list`` (with each of three handlers), three of ``TestReconfig``, and
-``test_read_only``.  Kerberos is skipped, and so is the check of the version outside of CI.
+``test_read_only``.  Two tests of Kerberos are skipped.
 """
 
 from __future__ import annotations
