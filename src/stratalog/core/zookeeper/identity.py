@@ -203,7 +203,7 @@ def settled(acl: Sequence[ACL], identities: Iterable[Id], schemes: Mapping[str, 
         Refused: INVALID_ACL: it is empty, a scheme is unknown, or an id is none of its scheme;
             MARSHALLING_ERROR: an id is null.
     """
-    if acl == OPEN_ACL:
+    if acl is OPEN_ACL or acl == OPEN_ACL:
         return OPEN_ACL
     entries: list[ACL] = []
     for entry in dict.fromkeys(acl):

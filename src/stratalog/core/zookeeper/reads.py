@@ -51,6 +51,11 @@ _DONE: Final = _pack_multi_header(-1, True, -1)
 _NULL: Final = b"\xff\xff\xff\xff"
 _BLANK: Final = "".join(map(chr, range(0x21)))
 
+# Looking a member up in an enum takes 0.1 us, and a request would do it twenty times.
+_ERROR: Final = int(OpCode.ERROR)
+_GET_CHILDREN: Final = int(OpCode.GET_CHILDREN)
+_GET_DATA: Final = int(OpCode.GET_DATA)
+
 
 class Reader(Watcher, Protocol):
     """Who reads."""
@@ -172,7 +177,7 @@ def _multi_read(tree: Tree, reader: Reader, data: bytes, at: int) -> bytes:
         (kind, done, _), at = _multi_header(data, at)
         if done:
             break
-        part = {OpCode.GET_DATA: _data_of, OpCode.GET_CHILDREN: _children_of}.get(kind)
+        part = {_GET_DATA: _data_of, _GET_CHILDREN: _children_of}.get(kind)
         if part is None:
             raise Refused(ErrorCode.MARSHALLING_ERROR)
         (path, _), at = _path_watch(data, at)  # a part of a multiRead leaves no watch
@@ -182,7 +187,7 @@ def _multi_read(tree: Tree, reader: Reader, data: bytes, at: int) -> bytes:
         except Refused as refused:
             code = int(refused.code)
             pieces += [
-                _pack_multi_header(int(OpCode.ERROR), False, code),
+                _pack_multi_header(_ERROR, False, code),
                 packer(ErrorResponse)(code),
             ]
     return b"".join([*pieces, _DONE])

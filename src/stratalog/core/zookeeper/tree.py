@@ -53,6 +53,7 @@ from stratalog.wire.zookeeper.snapshot import SnapshotNode
 from stratalog.wire.zookeeper.txns import BODIES, Txn
 
 Fields = tuple[Any, ...]
+_NONE_KNOWN: Final[Mapping[str, int]] = {}
 
 DIGEST_EVERY: Final = 128
 DIGESTS_MAX: Final = 1024
@@ -108,6 +109,7 @@ class Tree:
         self.digest = 0
         self.data_bytes = 0
         self.mismatches = 0
+        self._known_digests: Mapping[str, int] = _NONE_KNOWN
         self.digest_log: deque[tuple[int, int]] = deque(maxlen=DIGESTS_MAX)
         self._plant()
 
@@ -152,10 +154,22 @@ class Tree:
     # ---- transactions ----
 
     def apply(
-        self, kind: int, session_id: int, zxid: int, time_ms: int, fields: Fields
-    ) -> Result:  # fmt: skip
-        """Apply a transaction: its type, its header's numbers and the fields of its body."""
+        self,
+        kind: int,
+        session_id: int,
+        zxid: int,
+        time_ms: int,
+        fields: Fields,
+        digests: Mapping[str, int] = _NONE_KNOWN,
+    ) -> Result:
+        """Apply a transaction: its type, its header's numbers and the fields of its body.
+
+        Whoever prepared it on this very tree has ``digests`` of the znodes as they will be, and
+        saves the work of summing them again.
+        """
+        self._known_digests = digests
         result = self._apply(kind, session_id, zxid, time_ms, fields)
+        self._known_digests = _NONE_KNOWN
         self.last_zxid = max(self.last_zxid, zxid)
         return result
 
@@ -279,7 +293,10 @@ class Tree:
         self.nodes[path] = node
         self.data_bytes += len(path) + (0 if data is None else len(data))
         if self.digests:
-            node.digest = digest = digest_of(path, node)
+            digest = self._known_digests.get(path)
+            if digest is None:
+                digest = digest_of(path, node)
+            node.digest = digest
             self.digest = signed64(self.digest + digest)
         if owner:
             self._own(path, owner)
@@ -377,8 +394,9 @@ class Tree:
     def _changed(self, path: str, node: Znode) -> None:
         if self.digests:
             before = node.digest
-            node.digest = digest_of(path, node)
-            self.digest = signed64(self.digest + node.digest - before)
+            known = self._known_digests.get(path)
+            node.digest = after = digest_of(path, node) if known is None else known
+            self.digest = signed64(self.digest + after - before)
 
     # ---- owners ----
 
