@@ -605,3 +605,18 @@ def test_a_lone_quote_in_the_jvms_flags_is_a_character():
 def test_the_environment_of_this_process_is_not_looked_at(monkeypatch):
     monkeypatch.setitem(os.environ, "JVMFLAGS", "-DsnapCount=5")
     assert configure(flags=BASE).settings.snapshot_every == 100_000
+
+
+def test_the_page_names_every_key_that_does_something_and_every_one_that_will():
+    page = (Path(__file__).parents[2] / "docs" / "zookeeper.md").read_text()
+    page = re.sub(r"```.*?```", "", page, flags=re.DOTALL)
+    named = set(re.findall(r"`([^`\n]+)`", page))
+    families = tuple(name.removesuffix("*") for name in named if name.endswith("*"))
+    for name, key in KEYS.items():
+        if key.effect in {Effect.WIRED, Effect.LATER}:
+            assert name in named or name.startswith(families), name
+    later = page.partition("Known, and without effect yet")[2].partition("\n\n##")[0]
+    for name in re.findall(r"`([^`\n]+)`", later):
+        alike = [key for key in KEYS if key.startswith(name.rstrip("*"))]
+        assert alike, name
+        assert all(KEYS[key].effect is Effect.LATER for key in alike if key == name or "*" in name)
