@@ -1,40 +1,32 @@
 """TLS and SASL as a client meets them: kazoo, and a zoo.cfg with Apache's own keys.
 
-Certificates are made here: an authority, a server, a client, and a client of another authority.
+Certificates are made for each run (certificates.py).
 """
 
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
 import socket
 import ssl
 import subprocess
 import sys
-from dataclasses import dataclass
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
-    NoEncryption,
-    PrivateFormat,
     pkcs12,
 )
-from cryptography.x509.oid import NameOID
 from kazoo.client import KazooClient
 from kazoo.exceptions import AuthFailedError, NoAuthError
 from kazoo.security import make_acl
+from tests.server.certificates import PASSWORD, Party, World, make_world
 
 from stratalog.errors import ConfigurationError, InvalidArgumentError
 from stratalog.server.tls import Store, TlsSettings, context_of
 from stratalog.server.zookeeper.security import tls_settings
 from stratalog.testing import ZooKeeperServer
 
-PASSWORD = "apassword"  # noqa: S105
 JAAS = """
 Server {
     org.apache.zookeeper.server.auth.DigestLoginModule required
@@ -44,62 +36,9 @@ Server {
 """
 
 
-@dataclass
-class Party:
-    """A key and a certificate."""
-
-    key: ec.EllipticCurvePrivateKey
-    certificate: x509.Certificate
-
-    def key_pem(self, password: str = "") -> bytes:
-        how = BestAvailableEncryption(password.encode()) if password else NoEncryption()
-        return self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, how)
-
-    @property
-    def certificate_pem(self) -> bytes:
-        return self.certificate.public_bytes(Encoding.PEM)
-
-    def pkcs12(self) -> bytes:
-        return pkcs12.serialize_key_and_certificates(
-            b"k", self.key, self.certificate, None, BestAvailableEncryption(PASSWORD.encode())
-        )
-
-
-def party(name: str, by: Party | None = None) -> Party:
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    now = dt.datetime.now(dt.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(by.certificate.subject if by else subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(x509.BasicConstraints(ca=by is None, path_length=None), critical=True)
-        .sign(by.key if by else key, hashes.SHA256())
-    )
-    return Party(key, certificate)
-
-
-@dataclass
-class World:
-    authority: Party
-    server: Party
-    client: Party
-    stranger: Party
-
-
 @pytest.fixture(scope="module")
 def world() -> World:
-    authority = party("authority")
-    return World(
-        authority,
-        party("localhost", authority),
-        party("client", authority),
-        party("client", party("another authority")),
-    )
+    return make_world()
 
 
 def free_port() -> int:
