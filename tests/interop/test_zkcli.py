@@ -2,6 +2,8 @@
 
 The scripts go through every command of zkCli and their usual mistakes.  Both servers begin empty,
 so that zxids are equal too; only times and session ids are masked.
+
+Once more over TLS, with a client certificate and SASL, both servers with the same zoo.cfg.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.server.certificates import PASSWORD, World, make_world
 from tools.peers import zkcli, zookeeper
 
 from stratalog.testing import ZooKeeperServer
@@ -155,6 +158,35 @@ SCRIPTS = {
 }
 
 
+SECURE_SCRIPT = (
+    "whoami",
+    "create /mine x x509:CN=client:cdrwa",
+    "getAcl /mine",
+    "get /mine",
+    "create /bobs x sasl:bob:cdrwa",
+    "set -s /bobs y",
+    "create /both x auth::cdrwa",
+    "getAcl /both",
+    "create /theirs x sasl:alice:cdrwa",
+    "get /theirs",
+    "create /wrong x x509:nonsense:r",
+    "create /wrong x sasl:a@b@c:r",
+    "ls -R /",
+)
+
+JAAS = """
+Server {
+    org.apache.zookeeper.server.auth.DigestLoginModule required
+    user_bob="bob's";
+};
+Client {
+    org.apache.zookeeper.server.auth.DigestLoginModule required
+    username="bob"
+    password="bob's";
+};
+"""
+
+
 @pytest.fixture(scope="module", autouse=True)
 def need_zookeeper() -> None:
     try:
@@ -212,3 +244,64 @@ def test_the_shell_was_there(transcripts):
     assert answers["get /nope"].endswith("Node does not exist: /nope")
     assert "cZxid = 0x2" in answers["get -s /a"]
     assert any("NodeDataChanged path:/a" in event for event in transcripts["watches"][0].events)
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return make_world()
+
+
+def secured(directory: Path, world: World, port: int) -> dict[str, object]:
+    """The lines of a zoo.cfg; stores in two formats."""
+    (directory / "server.p12").write_bytes(world.server.pkcs12())
+    (directory / "client.p12").write_bytes(world.client.pkcs12())
+    (directory / "authority.pem").write_bytes(world.authority.certificate_pem)
+    (directory / "jaas.conf").write_text(JAAS)
+    return {
+        "tickTime": 2000,
+        "secureClientPort": port,
+        "secureClientPortAddress": "127.0.0.1",
+        "serverCnxnFactory": "org.apache.zookeeper.server.NettyServerCnxnFactory",
+        "authProvider.1": "org.apache.zookeeper.server.auth.SASLAuthenticationProvider",
+        "ssl.keyStore.location": directory / "server.p12",
+        "ssl.keyStore.password": PASSWORD,
+        "ssl.trustStore.location": directory / "authority.pem",
+    }
+
+
+def secure_client(directory: Path) -> list[str]:
+    """Properties of zkCli's JVM."""
+    return [
+        "-Dzookeeper.client.secure=true",
+        "-Dzookeeper.clientCnxnSocket=org.apache.zookeeper.ClientCnxnSocketNetty",
+        f"-Dzookeeper.ssl.keyStore.location={directory}/client.p12",
+        f"-Dzookeeper.ssl.keyStore.password={PASSWORD}",
+        f"-Dzookeeper.ssl.trustStore.location={directory}/authority.pem",
+        "-Dzookeeper.ssl.hostnameVerification=false",
+        "-Dzookeeper.fips-mode=false",
+        f"-Djava.security.auth.login.config={directory}/jaas.conf",
+    ]
+
+
+@pytest.mark.interop
+def test_the_shell_prints_the_same_over_tls_and_with_sasl(scratch, world):
+    port = zookeeper.free_port()
+    config = secured(scratch, world, port)
+    jaas = f"{scratch}/jaas.conf"
+    with zookeeper.ZooKeeperPeer(
+        scratch / "theirs", config, properties={"java.security.auth.login.config": jaas}
+    ):
+        theirs = zkcli.run(
+            f"127.0.0.1:{port}", SECURE_SCRIPT, properties=secure_client(scratch)
+        )  # fmt: skip
+    cfg = scratch / "ours.cfg"
+    cfg.write_text("".join(f"{key}={value}\n" for key, value in config.items()))
+    arguments = ("--zoo-cfg", str(cfg), f"-Djava.security.auth.login.config={jaas}")
+    with ZooKeeperServer(scratch / "ours", arguments=arguments):
+        ours = zkcli.run(
+            f"127.0.0.1:{port}", SECURE_SCRIPT, properties=secure_client(scratch)
+        )  # fmt: skip
+    for (command, their_answer), (_, our_answer) in zip(theirs.answers, ours.answers, strict=True):
+        assert settled(command, our_answer) == settled(command, their_answer), command
+    assert ours.events == theirs.events
+    assert {"x509: CN=client", "sasl: bob"} <= set(dict(theirs.answers)["whoami"].splitlines())
