@@ -17,6 +17,7 @@ import re
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,11 @@ class Running:
         self.server: CoordinationServer = self.call(
             lambda: CoordinationServer(Settings(data_dir, port=0, **settings))
         )
-        asyncio.run_coroutine_threadsafe(self.server.start(), self._loop).result(WAIT_S)
+        try:
+            asyncio.run_coroutine_threadsafe(self.server.start(), self._loop).result(WAIT_S)
+        except BaseException:
+            self._end()
+            raise
 
     @property
     def address(self) -> str:
@@ -92,6 +97,9 @@ class Running:
         if self._loop.is_closed():
             return
         asyncio.run_coroutine_threadsafe(self.server.stop(), self._loop).result(WAIT_S)
+        self._end()
+
+    def _end(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -372,6 +380,44 @@ def test_an_answer_of_many_pieces_arrives_whole(
     answer = running.ask(b"wchp")
     assert [line for line in answer.splitlines() if line.startswith("/")] == paths
     assert running.server.traffic().sent - sent == -(-len(answer) // 8192)
+
+
+def test_a_slow_reader_of_an_answer_is_waited_for(
+    start: Callable[..., Running], client_of: Callable[[Running], Any]
+) -> None:
+    running = start(handshake_s=0.2)
+    client = client_of(running)
+    paths = [f"/{number:05}{'p' * 2000}" for number in range(3000)]
+    for path in paths:
+        client.exists_async(path, watch=print)
+    client.get("/")
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+        connection.connect(("127.0.0.1", running.server.port))
+        connection.sendall(b"wchp")
+        data = b""
+        while piece := connection.recv(1 << 19):
+            data += piece
+            time.sleep(0.01)
+    assert data.count(b"\n\t0x") == len(paths)
+    # One that reads nothing at all is not.
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+        connection.connect(("127.0.0.1", running.server.port))
+        connection.sendall(b"wchp")
+        while not running.server.machine.statistics.handshakes_overdue:
+            time.sleep(0.01)
+
+
+def test_a_door_that_cannot_open_keeps_the_server_from_starting(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(OSError, match="in use"):
+            Running(tmp_path, admin_port=0, metrics_port=taken.getsockname()[1])
+    again = Running(tmp_path, admin_port=0)  # nothing is held
+    assert again.json("ruok")["error"] is None
+    again.stop()
 
 
 # ---- metrics ----

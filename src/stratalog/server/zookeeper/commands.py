@@ -149,7 +149,7 @@ def configuration(server: CoordinationServer) -> Configuration:
     """Return how the server is set up; its id is 0, as that of any server alone."""
     settings, options = server.settings, server.settings.options
     return Configuration(
-        client_port=server.port,
+        client_port=server.port if settings.plaintext else -1,
         secure_client_port=server.tls_port,
         data_dir=server.snapshot_directory.absolute(),
         data_log_dir=server.log_directory.absolute(),

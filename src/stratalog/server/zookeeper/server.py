@@ -141,6 +141,8 @@ class CoordinationServer:
             for listener in (self._listener, self._tls_listener):
                 if listener is not None:
                     listener.close()
+            for door in self.doors:
+                await door.stop()
             self._unlock()
             raise
 
@@ -188,10 +190,10 @@ class CoordinationServer:
             counts.replays.add(restored.replay_ms)
             counts.replayed.add(restored.transactions)
         await self._first_snapshot(restored)
+        await self._open_doors()
         for listener in (self._listener, self._tls_listener):
             if listener is not None:
                 await listener.start_serving()
-        await self._open_doors()
         for job in (self._tick, self._check_containers, self._purge):
             self._spawn(job())
         _log.info(
@@ -317,9 +319,15 @@ class CoordinationServer:
         is_super = isinstance(scheme, X509) and subject == scheme.superuser
         return [*([SUPER] if is_super else []), Id("x509", subject)]
 
-    def _drop_if_idle(self, connection: ClientConnection) -> None:
-        client = connection.client
+    def _drop_if_idle(self, connection: ClientConnection, unsent_bytes: int = 0) -> None:
+        """End a connection without a session, unless it still reads the answer to a word."""
+        client, left_bytes = connection.client, connection.unsent_bytes
         if client is not None and client.session is None:
+            if left_bytes and (not unsent_bytes or left_bytes < unsent_bytes):
+                self._loop.call_later(
+                    self.settings.handshake_s, self._drop_if_idle, connection, left_bytes
+                )
+                return
             self.machine.statistics.handshakes_overdue += 1
             connection.abort()
 
