@@ -93,13 +93,15 @@ XID_SET_WATCHES: Final = -8
 
 @dataclass(frozen=True)
 class Open:
-    """A new session; ``timeout_ms`` as asked for; ``tail`` is cut off or put behind the request."""
+    """A new session; ``timeout_ms`` as asked for; ``trailing`` is put behind the request."""
 
     slot: int
     timeout_ms: int
     last_zxid: int = 0
     with_read_only: bool = True
     trailing: bytes = b""
+    read_only: bool = False
+    password: bytes | None = bytes(16)
 
 
 @dataclass(frozen=True)
@@ -249,7 +251,13 @@ class Stream:
         timeout_ms = random.choice((3_600_000, 600_000, 1 << 30, 2**31 - 1))
         if chance < 0.2:
             return Open(number, timeout_ms, last_zxid=self._last_zxid, with_read_only=False)
-        return Open(number, timeout_ms, trailing=b"more" if chance < 0.25 else b"")
+        return Open(
+            number,
+            timeout_ms,
+            trailing=b"more" if chance < 0.25 else b"",
+            read_only=random.random() < 0.2,
+            password=random.choice((bytes(16), bytes(16), b"", None, b"short", bytes(40))),
+        )
 
     def _request(self, slot: _Slot, *, calm: bool = False) -> Request:
         makers = self._makers
@@ -543,7 +551,9 @@ class Stream:
         return int(kind), WatchTypeRequest(path, number).encode(), path
 
     def _add_watch(self, slot: _Slot) -> tuple[int, bytes, str | None]:
-        path = self._path() or "/"  # null and empty paths: see DIFFERENCES
+        path = self._path()
+        if path is None:  # see DIFFERENCES
+            path = "/"
         slot.watched.append(path)
         mode = self._random.choice((0, 0, 0, 1, 1, 1, 2, -1))
         return int(OpCode.ADD_WATCH), AddWatchRequest(path, mode).encode(), path

@@ -25,12 +25,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections import Counter, deque
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from tools.differential.link import Link, Silence, framed, request
+from tools.differential.link import WAIT_S_MAX, Link, Silence, framed, request
 from tools.differential.profile import APACHE_CONFIG, APACHE_PROPERTIES, SUPER
 from tools.differential.replies import CLOSED, Eyes, Shown, is_reply, sorted_acl
 from tools.differential.stream import (
@@ -52,10 +53,12 @@ from stratalog.wire.jute import unpacker
 from stratalog.wire.zookeeper.messages import (
     Children2Response,
     ConnectRequest,
+    CreateRequest,
     PathRequest,
     PathWatchRequest,
+    ReplyHeader,
 )
-from stratalog.wire.zookeeper.records import ACL, OpCode, StatPersisted
+from stratalog.wire.zookeeper.records import ACL, Id, OpCode, StatPersisted
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -125,6 +128,7 @@ class Outcome:
         events: How many events of each type came.
         sessions: How many began.
         restarts: How often both servers were started again on their files.
+        expiries: How many sessions expired.
     """
 
     seed: int
@@ -135,10 +139,12 @@ class Outcome:
     events: Counter[int] = field(default_factory=Counter)
     sessions: int = 0
     restarts: int = 0
+    expiries: int = 0
 
     def table(self) -> str:
         """Return what was done, as lines."""
-        done = f"{self.operations} operations, {self.sessions} sessions, {self.restarts} restarts"
+        done = f"{self.operations} operations, {self.sessions} sessions, {self.restarts} restarts, "
+        done += f"{self.expiries} expiries"
         events = f"{self.events.total()} events {dict(sorted(self.events.items()))}"
         lines = [f"seed {self.seed}: {done}, {events}"]
         kinds = sorted({kind for kind, _ in self.answers})
@@ -232,7 +238,7 @@ class Side:
         self.server = server
         self.eyes = Eyes()
         self._address = server.start()
-        self._places = [_Place() for _ in range(SLOTS + 1)]
+        self._places = [_Place() for _ in range(SLOTS + 2)]
         self._old: list[Link] = []
 
     def send(self, step: Step) -> None:
@@ -245,7 +251,9 @@ class Side:
         elif isinstance(step, Open):
             self._hang_up(place)
             place.session_id = 0
-            first = ConnectRequest(0, step.last_zxid, step.timeout_ms, 0, bytes(16)).encode()
+            first = ConnectRequest(
+                0, step.last_zxid, step.timeout_ms, 0, step.password, step.read_only
+            ).encode()
             if not step.with_read_only:
                 first = first[:-1]
             self._begin(place, first + step.trailing)
@@ -331,6 +339,20 @@ class Side:
         self._old.clear()
         return all_shown
 
+    def wait_until_gone(self, slot: int, path: str) -> None:
+        """Ask on a connection until a znode is gone; nothing of it is shown."""
+        link = self._places[slot].link
+        end = time.monotonic() + WAIT_S_MAX
+        asked = request(1, OpCode.EXISTS, PathWatchRequest(path, watch=False))
+        err = 0
+        while link is not None and err == 0:
+            if time.monotonic() > end:
+                raise Silence(f"{path} is still there after {WAIT_S_MAX} s")
+            time.sleep(0.1)
+            link.send(asked)
+            frame = link.receive()
+            err = -1 if frame is None else ReplyHeader.decode_from(frame)[0].err
+
     def close(self) -> str:
         """Hang up everywhere and stop the server; return what is wrong with it."""
         for place in self._places:
@@ -378,12 +400,16 @@ class Run:
         sides, self._sides = self._sides, ()
         return [wrong for side in sides if (wrong := side.close())]
 
-    def go(self, operations: int, restart_every: int, *, directories: bool) -> Outcome:
+    def go(
+        self, operations: int, restart_every: int, *, expiries: bool, directories: bool
+    ) -> Outcome:
         """Do steps until so many operations are done, or one side answers otherwise."""
         outcome = self.outcome
         restart_at = restart_every // 2
         while outcome.operations < operations and not outcome.difference:
             if 0 < restart_at <= outcome.operations:
+                if expiries:
+                    self._expire()
                 step: Step = Restart(kill=outcome.restarts % 2 == 0)
                 restart_at += restart_every
                 outcome.restarts += 1
@@ -396,6 +422,24 @@ class Run:
         if not outcome.difference:
             self._end(directories=directories)
         return outcome
+
+    def _expire(self) -> None:
+        """Let a session expire that has an ephemeral, while another one waits for it."""
+        slot, observer = SLOTS, SLOTS + 1
+        path, acl = "/expires", (ACL(31, Id("world", "anyone")),)
+        self._both(Open(observer, 3_600_000))
+        self._both(Open(slot, 1))
+        create = CreateRequest(path, b"", acl, 1).encode()
+        shown = self._both(Ask(slot, (Request(int(OpCode.CREATE), 1, create),), 1))
+        if not self.outcome.difference:
+            if shown[-1][4] == 0:
+                self._both(Drop(slot))
+                for side in self._sides:
+                    side.wait_until_gone(observer, path)
+                self.outcome.expiries += 1
+            else:
+                self._both(_close(slot))
+            self._both(_close(observer))
 
     def _both(self, step: Step) -> list[Shown]:
         """Do a step on both sides; note the difference if there is one."""
@@ -489,6 +533,10 @@ class Run:
                 self._note(f"on the disk {path!r} is {left} with Apache's, {right} with ours")
 
 
+def _close(slot: int) -> Ask:
+    return Ask(slot, (Request(int(OpCode.CLOSE_SESSION), 2, b""),), 1, closes=True)
+
+
 def _warnings(tree: peers.Tree) -> set[str]:
     """Return what Apache's classes warned of; quotas of the stream lack parts on both sides."""
     return set(re.findall(r"(?:ERROR|WARN) .*?(?= \(org)", "\n".join(tree.warnings)))
@@ -521,9 +569,19 @@ def run(
     hard_quotas: bool = False,
     plant: str = "",
     restart_every: int = 0,
+    expiries: bool = False,
     directories: bool = True,
 ) -> Outcome:
-    """Run one seed in directories of its own; at the end compare them too, or not.
+    """Run one seed in directories of its own.
+
+    Args:
+        seed: Of the stream.
+        operations: How many.
+        hard_quotas: Let both servers enforce quotas.
+        plant: A bug of ours to find, by its name in ours.py.
+        restart_every: So many operations lie between restarts; 0: there are none.
+        expiries: Let a session expire before each restart, which takes some seconds.
+        directories: Let Apache's classes read both directories at the end.
 
     Raises:
         PeerUnavailable: Apache's server cannot be had; the message says why.
@@ -531,7 +589,7 @@ def run(
     directory = Path(tempfile.mkdtemp(prefix="stratalog-differential-"))
     try:
         with Run(seed, directory, hard_quotas=hard_quotas, plant=plant) as one:
-            return one.go(operations, restart_every, directories=directories)
+            return one.go(operations, restart_every, expiries=expiries, directories=directories)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 
@@ -552,6 +610,7 @@ def main() -> int:
             hard_quotas=arguments.hard_quotas,
             plant=arguments.plant,
             restart_every=arguments.restart_every,
+            expiries=True,
         )
     except PeerUnavailable as reason:
         print(f"Apache ZooKeeper is not to be had: {reason}")
