@@ -89,6 +89,8 @@ class ClientConnection(FrameConnection):
         """Welcome it, unless there are too many from there."""
         if not self._server.admit(self):
             self.abort()
+        elif self._server.settings.keep_alive:
+            self.keep_alive()
 
     def frames_received(self, frames: list[bytes]) -> None:
         """Hand requests on."""

@@ -93,6 +93,7 @@ _WIRED: Final = (
     _wired("listenPublicly", Kind.FLAG),
     _wired("maxClientCnxns", Kind.WHOLE, "connections_per_address_max"),
     _wired("maxCnxns", Kind.NUMBER, "connections_max"),
+    _wired("clientTcpKeepAlive", Kind.TRUTH, "keep_alive"),
     _wired("nio.sessionlessCnxnTimeout", Kind.NUMBER, least=1),
     _wired("globalOutstandingLimit", Kind.NUMBER, "outstanding_max", least=0),
     _wired("jute.maxbuffer", Kind.NUMBER, "frame_bytes_max"),
@@ -129,6 +130,7 @@ _WIRED: Final = (
     # files
     _wired("preAllocSize", Kind.LONG, "reserve_bytes", scale=1024, least=0, most=2_097_148),
     _wired("forceSync", Kind.NOT_NO, "force_sync"),
+    _wired("fsync.warningthresholdms", Kind.LONG, "sync_warning_ms"),
     _wired("snapCount", Kind.NUMBER, "snapshot_every", least=2),
     _wired("snapSizeLimitInKb", Kind.LONG),
     _wired("snapshot.compression.method", Kind.TEXT),
@@ -177,14 +179,14 @@ _TLS_LATER: Final = _names("""
 
 _LATER: Final = _names("""
     IPAuthenticationProvider.usexforwardedfor admin.portUnification audit.enable
-    audit.impl.class client.certReload client.portUnification clientTcpKeepAlive
+    audit.impl.class client.certReload client.portUnification
     connection_throttle_decrease_ratio connection_throttle_drop_decrease
     connection_throttle_drop_increase connection_throttle_fill_count
     connection_throttle_fill_time connection_throttle_freeze_time
     connection_throttle_global_session_weight connection_throttle_local_session_weight
     connection_throttle_renew_session_weight connection_throttle_tokens
     connection_throttle_weight_enabled emulate353TTLNodes ensembleAuthName fips-mode
-    fsync.warningthresholdms kerberos.canonicalizeHostNames kerberos.minReLoginTimeMs
+    kerberos.canonicalizeHostNames kerberos.minReLoginTimeMs
     kerberos.removeHostFromPrincipal kerberos.removeRealmFromPrincipal kinit
     largeRequestMaxBytes largeRequestThreshold metricsProvider.httpsPort
     request_stale_connection_check request_stale_latency_check request_throttle_drop_stale

@@ -40,6 +40,7 @@ from stratalog.core.zookeeper.statistics import Sizes, Traffic
 from stratalog.errors import StratalogError
 from stratalog.server.tls import context_of
 from stratalog.server.zookeeper.admin import AdminServer
+from stratalog.server.zookeeper import memory
 from stratalog.server.zookeeper.connection import ClientConnection
 from stratalog.server.zookeeper.metrics import MetricsServer
 from stratalog.server.zookeeper.recovery import Restored, Source, restore
@@ -164,12 +165,14 @@ class CoordinationServer:
             context = context_of(settings.tls)
             self._tls_listener = await self._listen(settings.tls_host, settings.tls_port, context)
         remove_unfinished(snapshots)
-        restored = restore(
-            Source(
-                logs, snapshots, settings.options.rules.txn_bytes_max, settings.extended,
-                settings.digests, settings.trust_empty,
-            )
-        )  # fmt: skip
+        with memory.collector_off():
+            restored = restore(
+                Source(
+                    logs, snapshots, settings.options.rules.txn_bytes_max, settings.extended,
+                    settings.digests, settings.trust_empty,
+                )
+            )  # fmt: skip
+        memory.begin()
         mend(restored.torn)
         tree = restored.tree
         self.machine = Standalone(
@@ -419,6 +422,8 @@ class CoordinationServer:
         self.machine.set_clock(now_ms, _wall_ms())
         if asked_ms:
             self.machine.statistics.syncs.add(now_ms - asked_ms)
+            if now_ms - asked_ms > self.settings.sync_warning_ms:
+                _log.warning("a sync of the log took %d ms: the disk is slow", now_ms - asked_ms)
             self._sync_asked_ms = now_ms if zxid < self.log.last_zxid else 0
         if self.settings.force_sync:
             self.machine.committed(zxid)
@@ -545,6 +550,7 @@ class CoordinationServer:
             self.machine.set_clock(_monotonic_ms(), _wall_ms())
             self.machine.tick()
             self._settle()
+            memory.tend()
 
     async def _check_containers(self) -> None:
         """Delete empty containers and znodes whose time is over, not too many at once."""

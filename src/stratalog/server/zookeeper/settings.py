@@ -45,9 +45,11 @@ class Settings:
         digest_auth: Whether there is the scheme ``digest``.
         schemes: Schemes beside ``ip`` and ``digest`` (``authProvider.N``).
         create_directories: ``datadir.autocreate``: whether missing directories are made.
+        keep_alive: Whether TCP asks clients that are silent (``clientTcpKeepAlive``).
         handshake_s: How long a connection may be without a session.
         reserve_bytes: ``preAllocSize``: how far a log grows at a time.
         force_sync: Whether a reply waits for the disk (``forceSync``).
+        sync_warning_ms: A sync that takes longer is told of (``fsync.warningthresholdms``).
         snapshot_every: ``snapCount``: transactions between snapshots, give or take a half.
         log_bytes_max: ``snapSizeLimitInKb``: bytes of a log after which there is a snapshot.
         snapshot_compression: ``""``, ``"gz"`` or ``"snappy"``.
@@ -88,9 +90,11 @@ class Settings:
     digest_auth: bool = True
     schemes: Mapping[str, Scheme] = field(default_factory=dict)
     create_directories: bool = True
+    keep_alive: bool = False
     handshake_s: float = 10.0
     reserve_bytes: int = 64 << 20
     force_sync: bool = True
+    sync_warning_ms: int = 1000
     snapshot_every: int = 100_000
     log_bytes_max: int = 4 << 30
     snapshot_compression: str = ""
