@@ -153,8 +153,9 @@ class ClientConnection(FrameConnection):
                 )
             else:
                 data = out[0]
-                size = len(data) - _LENGTH_BYTES
-                self._server.reply_sizes.add(size, size, size)
+                size, sizes = len(data) - _LENGTH_BYTES, self._server.reply_sizes
+                if size != sizes.last:
+                    sizes.add(size, size, size)
             traffic = self.traffic
             traffic.sent += count
             traffic.sent_bytes += len(data) - _LENGTH_BYTES * count

@@ -179,20 +179,19 @@ _TLS_LATER: Final = _names("""
 
 _LATER: Final = _names("""
     IPAuthenticationProvider.usexforwardedfor admin.portUnification audit.enable
-    audit.impl.class client.certReload client.portUnification
-    connection_throttle_decrease_ratio connection_throttle_drop_decrease
-    connection_throttle_drop_increase connection_throttle_fill_count
-    connection_throttle_fill_time connection_throttle_freeze_time
+    audit.impl.class client.certReload client.portUnification connection_throttle_decrease_ratio
+    connection_throttle_drop_decrease connection_throttle_drop_increase
+    connection_throttle_fill_count connection_throttle_fill_time connection_throttle_freeze_time
     connection_throttle_global_session_weight connection_throttle_local_session_weight
     connection_throttle_renew_session_weight connection_throttle_tokens
     connection_throttle_weight_enabled emulate353TTLNodes ensembleAuthName fips-mode
-    kerberos.canonicalizeHostNames kerberos.minReLoginTimeMs
-    kerberos.removeHostFromPrincipal kerberos.removeRealmFromPrincipal kinit
-    largeRequestMaxBytes largeRequestThreshold metricsProvider.httpsPort
-    request_stale_connection_check request_stale_latency_check request_throttle_drop_stale
-    request_throttle_max_requests request_throttle_stall_time requireKerberosConfig
-    security.auth_to_local serializeLastProcessedZxid.enabled server.principal server.realm
-    ssl.authProvider ssl.sslProvider throttled_op_wait_time txnLogSizeLimitInKb
+    kerberos.canonicalizeHostNames kerberos.minReLoginTimeMs kerberos.removeHostFromPrincipal
+    kerberos.removeRealmFromPrincipal kinit largeRequestMaxBytes largeRequestThreshold
+    metricsProvider.httpsPort request_stale_connection_check request_stale_latency_check
+    request_throttle_drop_stale request_throttle_max_requests request_throttle_stall_time
+    requireKerberosConfig security.auth_to_local serializeLastProcessedZxid.enabled
+    server.principal server.realm ssl.authProvider ssl.sslProvider throttled_op_wait_time
+    txnLogSizeLimitInKb
 """)
 
 _ENSEMBLE: Final = _names("""

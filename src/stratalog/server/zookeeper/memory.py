@@ -10,8 +10,8 @@ freed by their reference counts.  So
                                         millisecond; what has grown old in numbers, new znodes,
                                         is frozen too, once a tick
 
-A cycle that becomes garbage after it was frozen stays.  Connections, the only ones that come and go,
-take theirs apart when they close.
+A cycle that becomes garbage after it was frozen stays.  Connections, the only ones that come and
+go, take theirs apart when they close.
 """
 
 from __future__ import annotations

@@ -39,8 +39,8 @@ from stratalog.core.zookeeper.standalone import Client, Standalone
 from stratalog.core.zookeeper.statistics import Sizes, Traffic
 from stratalog.errors import StratalogError
 from stratalog.server.tls import context_of
-from stratalog.server.zookeeper.admin import AdminServer
 from stratalog.server.zookeeper import memory
+from stratalog.server.zookeeper.admin import AdminServer
 from stratalog.server.zookeeper.connection import ClientConnection
 from stratalog.server.zookeeper.metrics import MetricsServer
 from stratalog.server.zookeeper.recovery import Restored, Source, restore
