@@ -27,7 +27,7 @@ import pytest
 from stratalog.core.zookeeper.standalone import Options
 from stratalog.core.zookeeper.statistics import Spread, Summary
 from stratalog.errors import StorageError
-from stratalog.server.zookeeper import admin, commands, four_letter, metrics
+from stratalog.server.zookeeper import admin, commands, config, four_letter, metrics
 from stratalog.server.zookeeper import http as small_http
 from stratalog.server.zookeeper.server import CoordinationServer
 from stratalog.server.zookeeper.settings import Settings
@@ -236,7 +236,22 @@ def test_a_server_that_failed_says_that_it_does_not_serve(start: Callable[..., R
     running.call(lambda: setattr(running.server, "failure", None))
 
 
+def test_settings_and_answers_know_the_same_words() -> None:
+    assert config.WORDS == four_letter.WORDS
+
+
 # ---- what they say ----
+
+
+def test_the_version_is_what_clients_take_it_for(
+    start: Callable[..., Running], client_of: Callable[[Running], Any]
+) -> None:
+    client = client_of(start())
+    assert client.server_version() == (3, 9, 5)
+    assert re.fullmatch(
+        r"3\.9\.5-stratalog-[\w.]+, built on \d{4}-\d\d-\d\d \d\d:\d\d UTC",
+        commands.full_version(),
+    )
 
 
 def _figures(running: Running) -> dict[str, str]:
