@@ -37,7 +37,7 @@ from typing import Any, Final
 from stratalog.core.zookeeper.identity import SUPER, X509
 from stratalog.core.zookeeper.standalone import Client, Standalone
 from stratalog.core.zookeeper.statistics import Sizes, Traffic
-from stratalog.errors import StratalogError
+from stratalog.errors import InvalidArgumentError, StratalogError
 from stratalog.server.tls import context_of
 from stratalog.server.zookeeper import memory
 from stratalog.server.zookeeper.admin import AdminServer
@@ -301,12 +301,17 @@ class CoordinationServer:
             _log.warning("too many connections: the limit is %d", settings.connections_max)
             self.machine.statistics.connections_rejected += 1
             return False
+        try:
+            identities = self._certified(connection)
+        except InvalidArgumentError as error:
+            _log.warning("%s:%d: its certificate cannot be read: %s", *connection.peer, error)
+            return False
         self._addresses[address] += 1
         self.connections.add(connection)
         nonce = "" if settings.options.sasl is None else secrets.token_urlsafe(NONCE_BYTES)
         connection.opened_at_ms = _wall_ms()
         connection.client = client = self.machine.connect(
-            address, identities=self._certified(connection), nonce=nonce
+            address, identities=identities, nonce=nonce
         )
         self._by_client[client] = connection
         self._loop.call_later(settings.handshake_s, self._drop_if_idle, connection)
