@@ -10,7 +10,9 @@ import select
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Final
 
 import pytest
@@ -21,6 +23,7 @@ from kazoo.security import make_acl, make_digest_acl_credential
 from stratalog.testing import ZooKeeperServer
 
 SECONDS_MAX: Final = 60
+KEEP_ALIVE: Final = "02"
 Spawn = Callable[..., "subprocess.Popen[bytes]"]
 
 
@@ -72,6 +75,15 @@ def client(port: int, **options: object) -> Iterator[KazooClient]:
     finally:
         kazoo.stop()
         kazoo.close()
+
+
+def established_timers(port: int) -> set[str]:
+    """The kinds of timers that the kernel has for a server's connections."""
+    return {
+        fields[5].partition(":")[0]  # local, remote, state, queues, timer
+        for fields in map(str.split, Path("/proc/net/tcp").read_text().splitlines()[1:])
+        if fields[1] == f"0100007F:{port:04X}" and fields[3] == "01"
+    }
 
 
 def free_port() -> int:
@@ -345,3 +357,17 @@ def test_the_lock_is_no_file_that_anybody_minds(spawn, tmp_path):
     assert (tmp_path / "stratalog.lock").read_text() == f"{process.pid}\n"
     assert sorted(os.listdir(tmp_path)) == ["stratalog.lock", "version-2"]  # noqa: PTH208
     end(process)
+
+
+def test_slow_syncs_are_told_and_silent_clients_asked(spawn, tmp_path):
+    """A threshold below 0 makes every sync slow, so that no clock decides."""
+    slow = ("-Dfsync.warningthresholdms=-1", "-DclientTcpKeepAlive=true")
+    process = spawn("serve", "--data-dir", tmp_path, "--port", 0, "--quiet", *slow)
+    _, port = address(process)
+    with client(port) as kazoo:
+        kazoo.create("/a")
+        end_s = time.monotonic() + SECONDS_MAX
+        while (timers := established_timers(port)) != {KEEP_ALIVE}:  # 01: something unacknowledged
+            assert time.monotonic() < end_s, timers
+            time.sleep(0.05)
+    assert re.search(r"WARNING a sync of the log took \d+ ms", end(process))

@@ -31,6 +31,8 @@ CASES: list[tuple[str, str, dict[str, Any]]] = [
     ("clientPortListenBacklog", "77", {"backlog": 77}),
     ("maxClientCnxns", "11", {"connections_per_address_max": 11}),
     ("maxCnxns", "12", {"connections_max": 12}),
+    ("clientTcpKeepAlive", "true", {"keep_alive": True}),
+    ("fsync.warningthresholdms", "19", {"sync_warning_ms": 19}),
     ("nio.sessionlessCnxnTimeout", "2500", {"handshake_s": 2.5}),
     ("globalOutstandingLimit", "13", {"outstanding_max": 13}),
     ("jute.maxbuffer", "5000", {"frame_bytes_max": 5000, "options.rules.txn_bytes_max": 10_000}),

@@ -16,6 +16,7 @@ Left to others: what the frames mean.
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import Final, cast
 
 _LENGTH_BYTES: Final = 4
@@ -110,6 +111,12 @@ class FrameConnection(asyncio.Protocol):
         if self.writing_paused and transport.get_write_buffer_size() > self._unsent_bytes_max:
             self.refused(f"it has not read {transport.get_write_buffer_size()} bytes")
             transport.abort()
+
+    def keep_alive(self) -> None:
+        """Let TCP find out whether the other side is still there when it is silent."""
+        known = self._transport.get_extra_info("socket") if self._transport else None
+        if known is not None:
+            known.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
     def close(self) -> None:
         """Close once everything written has left."""
