@@ -100,6 +100,17 @@ def _run(*arguments: str, said: str = "") -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
+def tool(main: str, *arguments: object) -> str:
+    """Run one of Apache's programs by the name of its class; return what it printed."""
+    peer = _peer()
+    command = [java(), "-Xmx256m", *UTF8_CONSOLE, "-cp", f"{peer}:{peer / 'lib' / '*'}", main]
+    done = subprocess.run(
+        [*command, *map(str, arguments)], capture_output=True, text=True, encoding="utf-8",
+        check=True, timeout=TIMEOUT_S,
+    )  # fmt: skip
+    return done.stdout + done.stderr
+
+
 def transcode(records: Iterable[tuple[str, bytes]]) -> list[tuple[bytes | None, str]]:
     """Let Apache's classes read records and write them again.
 
@@ -244,13 +255,14 @@ class ZooKeeperPeer:
                 self._command(cfg), stdin=subprocess.DEVNULL, stdout=out, stderr=out
             )
         end = time.monotonic() + START_TIMEOUT_S
-        while b"Mode:" not in self._ask(b"srvr"):
+        while b"Mode:" not in self.ask(b"srvr"):
             if self._process.poll() is not None or time.monotonic() > end:
                 self.kill()
                 raise RuntimeError(f"Apache's server did not start: {self.said()[-2000:]}")
             time.sleep(0.05)
 
-    def _ask(self, word: bytes) -> bytes:
+    def ask(self, word: bytes) -> bytes:
+        """Send a 4-letter word; return the answer, empty where there is none."""
         answer = b""
         with (
             contextlib.suppress(OSError),
