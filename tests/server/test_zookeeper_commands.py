@@ -15,6 +15,7 @@ import json
 import random
 import re
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -27,6 +28,7 @@ import pytest
 from stratalog.core.zookeeper.standalone import Options
 from stratalog.core.zookeeper.statistics import Spread, Summary
 from stratalog.errors import StorageError
+from stratalog.server.tls import Store, TlsSettings
 from stratalog.server.zookeeper import admin, commands, config, four_letter, metrics
 from stratalog.server.zookeeper import http as small_http
 from stratalog.server.zookeeper.server import CoordinationServer
@@ -592,6 +594,32 @@ def test_json_is_laid_out_as_admin_server_does() -> None:
         '{\n  "a" : 1,\n  "b" : [ ],\n  "c" : { },\n  "d" : [ {\n    "e" : "ü\\n"\n  }, null, '
         'true, 0.5 ],\n  "f" : {\n    "g" : [ 1, 2 ]\n  }\n}'
     )
+
+
+def test_a_connection_over_tls_is_told_apart(start: Callable[..., Running], tmp_path: Path) -> None:
+    certificates = pytest.importorskip("tests.server.certificates")
+    party = certificates.make_world().server
+    (tmp_path / "server.pem").write_bytes(party.key_pem() + party.certificate_pem)
+    running = start(
+        admin_port=0,
+        tls=TlsSettings(Store(tmp_path / "server.pem"), client_auth="none"),
+    )
+    port = running.server.tls_port
+    assert f"secureClientPort={port}\n" in running.ask(b"conf")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with (
+        socket.create_connection(("127.0.0.1", port), WAIT_S) as plain,
+        context.wrap_socket(plain) as connection,
+    ):
+        connection.sendall(b"sr")  # half a word
+        while not running.server.connections:
+            time.sleep(0.01)
+        told = running.json("connections")
+        assert (len(told["connections"]), len(told["secure_connections"])) == (0, 1)
+        assert told["secure_connections"][0]["interest_ops"] == 1
+        connection.sendall(b"vr")
+        assert connection.recv(1 << 16).startswith(b"Zookeeper version: ")
 
 
 # ---- HTTP itself ----
