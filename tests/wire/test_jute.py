@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import random
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.wire.zookeeper_samples import all_records
 
 from stratalog.errors import JuteError
 from stratalog.wire import jute
-from stratalog.wire.jute import Bool, Buffer, Int, Long, NullableUstring, Record, Ustring
+from stratalog.wire.jute import (
+    Bool,
+    Buffer,
+    Int,
+    Long,
+    NullableUstring,
+    Record,
+    Ustring,
+    packer,
+    unpacker,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,3 +151,120 @@ def test_characters_beyond_the_basic_plane_go_out_as_java_writes_them(beyond: st
 
 def test_bytes_that_are_no_utf8_become_replacement_characters() -> None:
     assert jute.decode_ustring(b"a\xffb\xc3") == "a\ufffdb\ufffd"
+
+
+# ---- the code that is written for each record, against the slow way ----
+
+
+def some_value(draw: random.Random, kind: jute._Type) -> Any:
+    """A value that fits, or now and then a null where one may stand."""
+    if isinstance(kind, jute._Number):
+        bits = {"?": 1, "i": 32, "q": 64}[kind.code]
+        if bits == 1:
+            return draw.random() < 0.5
+        return draw.choice((0, -1, 1, -(1 << bits - 1), (1 << bits - 1) - 1, draw.getrandbits(31)))
+    if isinstance(kind, jute._Bytes):
+        if kind._nullable and draw.random() < 0.2:
+            return None
+        if isinstance(kind, jute._Text):
+            return draw.choice(("", "/a", "é/ü", "\ud7ff\ufffd", "x" * 300, "\0"))
+        return draw.choice((b"", b"\0\xff", draw.randbytes(40)))
+    if isinstance(kind, jute._Vector):
+        return tuple(some_value(draw, kind._item) for _ in range(draw.choice((0, 1, 1, 2, 9))))
+    assert isinstance(kind, jute._Nested)
+    return kind._record(*some_fields(draw, kind._record))
+
+
+def some_fields(draw: random.Random, record: type[Record]) -> list[Any]:
+    return [some_value(draw, kind) for _, kind in jute._layout(record)]
+
+
+def outcome(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What it returns, or the JuteError that it ends in."""
+    try:
+        return function(*arguments)
+    except JuteError as error:
+        return error.message, error.position
+
+
+def unfit(kind: jute._Type) -> list[Any]:
+    """Values that a field of this type cannot have."""
+    if isinstance(kind, jute._Number):
+        return ["1", 1 << 70, 1.5] if kind.code != "?" else []
+    if isinstance(kind, jute._Text):
+        return [] if kind._nullable else [None]
+    if isinstance(kind, jute._Buffer):
+        return ["text"]
+    return [None] if isinstance(kind, jute._Vector) else []
+
+
+RECORDS = [Everything, Point, *all_records()]
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.__name__)
+class TestGeneratedCode:
+    def test_packs_and_unpacks_as_the_slow_way_does(self, record: type[Record]) -> None:
+        draw = random.Random(record.__name__)
+        for _ in range(60):
+            fields = some_fields(draw, record)
+            data = packer(record)(*fields)
+            assert data == jute._pack_slowly(record, *fields) == record(*fields).encode()
+            before = draw.randbytes(draw.randrange(3))
+            there = before + data + draw.randbytes(2)
+            read = unpacker(record)(there, len(before))
+            assert read == jute._unpack_slowly(record, there, len(before))
+            assert read == (tuple(fields), len(before) + len(data))
+
+    def test_hostile_bytes_end_in_the_same_error(self, record: type[Record]) -> None:
+        draw = random.Random(record.__name__)
+        for _ in range(150):
+            data = bytearray(packer(record)(*some_fields(draw, record)))
+            for _ in range(draw.randrange(3)):
+                if data:
+                    data[draw.randrange(len(data))] = draw.choice((0, 1, 0x7F, 0xFF, 0xC3))
+            cut = bytes(data[: draw.randint(0, len(data))] if draw.random() < 0.5 else data)
+            at = draw.choice((0, 0, 0, 1, len(cut), len(cut) + 3))
+            fast = outcome(unpacker(record), cut, at)
+            assert fast == outcome(jute._unpack_slowly, record, cut, at)
+            if isinstance(fast[0], str):
+                assert fast[0].startswith(f"{record.__name__}.")
+                with pytest.raises(JuteError, match=record.__name__):
+                    record.decode(cut[at:])
+
+    def test_values_that_do_not_fit_end_in_the_same_error(self, record: type[Record]) -> None:
+        draw = random.Random(record.__name__)
+        layout = jute._layout(record)
+        for index, (name, kind) in enumerate(layout):
+            for value in unfit(kind):
+                fields = some_fields(draw, record)
+                fields[index] = value
+                fast = outcome(packer(record), *fields)
+                assert fast == outcome(jute._pack_slowly, record, *fields)
+                assert isinstance(fast, tuple), f"{value!r} was packed"
+                assert fast[0].startswith(f"{record.__name__}.{name}: ")
+
+
+def test_kept_vectors_are_never_taken_for_others() -> None:
+    """The last vector is kept beside its bytes, read and written: others come between."""
+    draw = random.Random(17)
+    kind = jute._layout(Everything)[4][1]
+    pool = [tuple(draw.choices(("", "a", "ab", "abc", "é", "x" * 90), k=n)) for n in range(5)] * 3
+    encoded = {names: jute._Vector(jute._Text(nullable=False)).encoded(names) for names in pool}
+    for _ in range(500):
+        names = draw.choice(pool)
+        assert kind.encoded(names) == kind.encoded(list(names)) == encoded[names]
+        data = b"#" + encoded[names] + draw.choice((b"", b"\0" * 9, encoded[draw.choice(pool)]))
+        assert kind.read(data, 1) == (names, 1 + len(encoded[names]))
+        cut = data[: draw.randint(1, len(encoded[names]))]
+        with pytest.raises(JuteError):
+            kind.read(cut, 1)
+
+
+def test_a_null_vector_after_a_kept_one_is_empty() -> None:
+    kind = jute._layout(Everything)[4][1]
+    kind.read(kind.encoded(("a",)), 0)
+    assert kind.read(b"\xff\xff\xff\xff", 0) == ((), 4)
+    assert kind.read(bytes(4), 0) == ((), 4)
+    assert kind.read(kind.encoded(("a",)), 0)[0] == ("a",)
+    with pytest.raises(JuteError):
+        kind.read(b"\0\0", 0)

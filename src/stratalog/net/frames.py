@@ -163,7 +163,9 @@ class FrameConnection(asyncio.Protocol):
         self.writing_resumed()
 
     def data_received(self, data: bytes) -> None:
-        """Cut what came into frames."""
+        """Cut what came into frames; TLS may still bring some after a close."""
+        if not self.is_open:
+            return
         if self._kept:
             data = self._kept + data
             self._kept = b""
