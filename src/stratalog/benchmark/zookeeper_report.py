@@ -96,8 +96,12 @@ def _times(ours: float | None, theirs: float | None) -> str:
     return "" if ours is None or not theirs else f"{ours / theirs:.2f} x"
 
 
+def _digits(value: float) -> str:
+    return f"{value:,.0f}" if value >= 99.95 else f"{value:.3g}"
+
+
 def _milliseconds(microseconds: float | None) -> str:
-    return "" if microseconds is None else f"{microseconds / 1e3:.3g}"
+    return "" if microseconds is None else _digits(microseconds / 1e3)
 
 
 def _short(load: Load) -> str:
@@ -151,24 +155,24 @@ class _Row:
 
 _ROWS: Final = (
     _Row("start.seconds", "start", 1e-3, "ms"),
-    _Row("start.resident_bytes", "resident after the start", MIB, "MiB"),
+    _Row("start.resident_bytes", "resident then", MIB, "MiB"),
     _Row("tree.fill_per_second", "tree: creates a second", 1e3, "k"),
     _Row("tree.resident_bytes", "tree: resident", MIB, "MiB"),
     _Row("tree.restart_seconds", "tree: restart", 1.0, "s"),
     _Row("tree.restarted_resident_bytes", "tree: resident then", MIB, "MiB"),
     _Row("snapshot.seconds", "snapshot of the tree", 1.0, "s"),
     _Row("snapshot.idle_p99_us", "p99 of others before it", 1e3, "ms"),
-    _Row("snapshot.during_p99_us", "p99 of others during it", 1e3, "ms"),
-    _Row("snapshot.p99_ratio", "the second over the first", 1.0, "x"),
-    _Row("snapshot.during_max_us", "longest of others during it", 1e3, "ms"),
+    _Row("snapshot.during_p99_us", "p99 of others in it", 1e3, "ms"),
+    _Row("snapshot.p99_ratio", "the one over the other", 1.0, "x"),
+    _Row("snapshot.during_max_us", "longest of others in it", 1e3, "ms"),
     _Row("watches.set_seconds", "watches: all set", 1.0, "s"),
     _Row("watches.fire_seconds", "watches: all fired", 1.0, "s"),
     _Row("watches.resident_bytes", "watches: resident", MIB, "MiB"),
     _Row("sessions.open_seconds", "sessions: all open", 1.0, "s"),
     _Row("sessions.resident_bytes", "sessions: resident, idle", MIB, "MiB"),
     _Row("sessions.bytes_each", "sessions: memory of one", 1024.0, "KiB"),
-    _Row("sync_100.per_second", "fdatasync, 100 B, a second", 1e3, "k"),
-    _Row("sync_65536.per_second", "fdatasync, 64 KiB, a second", 1e3, "k"),
+    _Row("sync_100.per_second", "fdatasync, 100 B, a s", 1e3, "k"),
+    _Row("sync_65536.per_second", "fdatasync, 64 KiB, a s", 1e3, "k"),
 )
 
 
@@ -195,8 +199,8 @@ def _figure_table(report: ZooKeeperReport) -> Table:
                 ["", ""]
                 if seen is None
                 else [
-                    f"{seen.median / row.divisor:.3g}",
-                    f"{seen.min / row.divisor:.3g} .. {seen.max / row.divisor:.3g}",
+                    _digits(seen.median / row.divisor),
+                    f"{_digits(seen.min / row.divisor)} .. {_digits(seen.max / row.divisor)}",
                 ]
             )
         ratio = _times(ours.median, theirs.median) if ours and theirs else ""
