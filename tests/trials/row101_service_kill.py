@@ -20,13 +20,13 @@ TITLE = "kill -9 of a coordination server"
 QUICK = 6
 FULL = 1_000
 BUG = Bug(
-    "the last record of a group is written with the next group",
+    "the last 2000 bytes are kept in memory until more come",
     "storage/zookeeper/txn_log.py",
     '        end = self._journal.append(b"".join(records))\n',
-    "        late, self._late = getattr(self, '_late', b''), b''\n"
-    "        if len(records) > 1:\n"
-    "            self._late = records.pop()\n"
-    "        end = self._journal.append(late + b''.join(records))\n",
+    "        late = getattr(self, '_late', b'') + b''.join(records)\n"
+    "        now = max(1, len(late) - 2000)\n"
+    "        self._late = late[now:]\n"
+    "        end = self._journal.append(late[:now])\n",
 )
 DEATHS_PER_DIRECTORY = 8
 
