@@ -351,6 +351,17 @@ def test_the_test_kit_starts_it_too(tmp_path):
     assert (tmp_path / "zk" / "stratalog.lock").read_text().strip().isdigit()
 
 
+def test_one_directory_under_two_names_is_one_directory(spawn, tmp_path):
+    (tmp_path / "zk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "zk")
+    for other in (tmp_path / "link", tmp_path / "zk" / ".." / "zk"):
+        process = spawn(
+            "serve", "--data-dir", tmp_path / "zk", "--data-log-dir", other, "--port", 0
+        )
+        address(process)
+        end(process)
+
+
 def test_the_lock_is_no_file_that_anybody_minds(spawn, tmp_path):
     process = spawn("serve", "--data-dir", tmp_path, "--port", 0)
     address(process)

@@ -455,6 +455,14 @@ def test_nobody_else_reaches_a_server_unless_somebody_said_so(tmp_path):
         assert made.settings.host == host
 
 
+def test_a_tls_port_may_be_left_out(tmp_path):
+    settings = with_cfg(tmp_path, "secureClientPort=1\nplaintextOnly=true").settings
+    assert settings.tls is None
+    assert settings.plaintext
+    with pytest.raises(ConfigurationError, match=r"ssl\.keyStore\.location is not set"):
+        with_cfg(tmp_path, "secureClientPort=1\nclientPort=2")
+
+
 def test_a_zoo_cfg_listens_where_apaches_server_does(tmp_path):
     settings = with_cfg(tmp_path, "clientPort=2181").settings
     assert (settings.host, settings.port) == (EVERYWHERE, 2181)

@@ -153,10 +153,11 @@ class CoordinationServer:
         began_ms = _monotonic_ms()
         snapshots = settings.data_dir / VERSION_DIRECTORY
         logs = (settings.data_log_dir or settings.data_dir) / VERSION_DIRECTORY
-        for directory in dict.fromkeys((snapshots, logs)):
-            if settings.create_directories:
-                directory.mkdir(parents=True, exist_ok=True)
-            self._locks.append(DirectoryLock(directory.parent))
+        if settings.create_directories:
+            snapshots.mkdir(parents=True, exist_ok=True)
+            logs.mkdir(parents=True, exist_ok=True)
+        for place in dict.fromkeys((snapshots.parent.resolve(), logs.parent.resolve())):
+            self._locks.append(DirectoryLock(place))
         self.snapshot_directory, self.log_directory = snapshots, logs
         # A port that is taken is told at once, and not after a long restart.
         if settings.plaintext:
