@@ -58,6 +58,9 @@ _log: Final = logging.getLogger("stratalog.zookeeper")
 VERSION_DIRECTORY: Final = "version-2"
 BACKLOG: Final = 1024
 NONCE_BYTES: Final = 24
+FAREWELL_S_MAX: Final = 1.0
+"""How long a stopping server waits for clients that do not read."""
+
 SLICE_ZNODES: Final = 256
 """Znodes of a snapshot written between two turns of the loop: about a millisecond."""
 TRACE_MASK_DEFAULT: Final = 306
@@ -253,12 +256,21 @@ class CoordinationServer:
             if self.failure is None:
                 self.machine.committed(self.log.last_zxid)
                 self._speak(_monotonic_ms())
-        for connection in list(self.connections):
-            connection.close()
+        await self._dismiss()
         for listener in (self._listener, self._tls_listener):
             if listener is not None:
                 await listener.wait_closed()
         self._unlock()
+
+    async def _dismiss(self) -> None:
+        """Close every connection; one that does not take its last replies in time is cut off."""
+        for connection in list(self.connections):
+            connection.close()
+        end_s = self._loop.time() + FAREWELL_S_MAX
+        while self.connections and self._loop.time() < end_s:
+            await asyncio.sleep(0.01)
+        for connection in list(self.connections):
+            connection.abort()
 
     def _unlock(self) -> None:
         while self._locks:
