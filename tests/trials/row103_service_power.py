@@ -8,6 +8,7 @@ starts on it, and what a crash left of its logs is cut off.
 
 from __future__ import annotations
 
+import signal
 import time
 
 from . import disk, planted
@@ -20,10 +21,22 @@ TITLE = "power loss under a coordination server"
 QUICK = 6
 FULL = 1_000
 BUG = Bug(
-    "writes are answered before they are synced",
-    "server/zookeeper/server.py",
-    "        if not self.settings.force_sync:\n",
-    "        if self.settings.force_sync:\n",
+    "nothing is ever synced, and all is called durable",
+    "storage/journal.py",
+    "        check(lib.sl_journal_request(self._live()))\n"
+    "\n"
+    "    def durable(self) -> int:\n"
+    '        """Return the position up to which the file is on the disk.\n'
+    "\n"
+    "        Raises:\n"
+    "            LogPoisonedError: A write or sync failed: what follows this position may be "
+    "lost.\n"
+    '        """\n'
+    "        return checked(lib.sl_journal_durable(self._live()))\n",
+    "        os.eventfd_write(self._event_fd, 1)\n"
+    "\n"
+    "    def durable(self) -> int:\n"
+    "        return 1 << 62\n",
 )
 TRIALS_PER_IMAGE = 20
 
@@ -43,7 +56,7 @@ def run(bench: Bench) -> None:
     while bench.trials < bench.trials_wanted and not bench.broken:
         image = bench.place / "image"
         disk.make_image(image, "ext4", 64 << 20)
-        some = writers(bench, bench.random.choice([1, 4, 8]), window=32)
+        some = writers(bench, bench.random.choice([1, 4, 8]), window=64, data_bytes_max=3000)
         with disk.loop(image) as device:
             for _ in range(min(TRIALS_PER_IMAGE, bench.trials_wanted - bench.trials)):
                 if not lose_power(bench, device, some):
@@ -66,16 +79,17 @@ def lose_power(bench: Bench, device: str, some: list) -> bool:
                 bench.fail(f"{what}: it did not start: {service.said()[-300:]}")
                 return False
             begin(some, service.address)
-            time.sleep(bench.random.random() * bench.random.choice([0.05, 0.3]))
+            time.sleep(0.02 + bench.random.random() * bench.random.choice([0.1, 0.3]))
             # A reply that comes later is one that nobody heard: ext4, stopped amid a sync, may let
             # it return as if all were well.
-            dying_ns = time.monotonic_ns()
-            disk.shutdown(point)
+            dying_ns = disk.shutdown(point)
             bench.fired += 1
             if bench.random.random() < 0.5:
                 time.sleep(0.01)
                 service.kill()
-            elif (status := service.wait()) != 1 or "stopped: " not in service.said():
+            elif (status := service.wait()) == -signal.SIGBUS:
+                bench.notes["servers that died of SIGBUS on the dead file system"] += 1
+            elif status != 1 or "stopped: " not in service.said():
                 bench.fail(f"{what}: it ended with {status}: {service.said()[-300:]}")
         finally:
             service.kill()

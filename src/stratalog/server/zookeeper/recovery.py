@@ -141,7 +141,7 @@ def _replay_logs(source: Source, restored: Restored) -> None:
         _replay(tree, logged, compare=logged.zxid >= restored.fuzzy_until)
         restored.transactions += 1
         last = logged
-    _see_that_nothing_is_missing(restored, last)
+    _see_that_nothing_is_missing(restored, source)
     for torn in restored.torn:
         _log.warning(
             "%s: position %d: %s: %d bytes of a crash are dropped, zxid 0x%x is the last",
@@ -154,7 +154,7 @@ def _follows(before: int, zxid: int) -> bool:
     return zxid == before + 1 or zxid >> 32 > before >> 32
 
 
-def _see_that_nothing_is_missing(restored: Restored, last: Logged | None) -> None:
+def _see_that_nothing_is_missing(restored: Restored, source: Source) -> None:
     tree = restored.tree
     if tree.last_zxid >= restored.fuzzy_until:
         return
@@ -162,8 +162,8 @@ def _see_that_nothing_is_missing(restored: Restored, last: Logged | None) -> Non
         f"{restored.snapshot} holds parts of what came up to zxid 0x{restored.fuzzy_until:x}, and "
         f"the logs end at 0x{tree.last_zxid:x}"
     )
-    if last is not None:
-        raise CorruptTxnLogError(why, path=str(last.path), position=last.end)
+    if logs := list_logs(source.log_directory):
+        raise CorruptTxnLogError(why, path=str(logs[-1].path))
     _log.warning("%s: the tree may be one that never was", why)  # a snapshot that was copied alone
 
 
