@@ -35,7 +35,7 @@ def test_a_client_that_does_not_read_is_cut_off(tmp_path, monkeypatch):
         await loop.sock_sendall(deaf, framed(struct.pack(">ii", 1, 1) + create))
         read = framed(struct.pack(">ii", 2, 4) + PathWatchRequest("/big", False).encode())
         await loop.sock_sendall(deaf, read * 30)
-        while not any(connection.writing_paused for connection in server.connections):
+        while not any(connection.writing_paused for connection in server.connections):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         await asyncio.wait_for(server.stop(), 30)
         assert not server.connections

@@ -22,6 +22,7 @@ what is not is nobody's.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import random
@@ -85,6 +86,7 @@ class CoordinationServer:
         self.settings = settings
         self.failure = None
         self.failed = asyncio.Event()
+        self._deserted = asyncio.Event()
         self.connections = set()
         self._addresses: Counter[str] = Counter()
         self._by_client: dict[Client, ClientConnection] = {}
@@ -264,11 +266,12 @@ class CoordinationServer:
 
     async def _dismiss(self) -> None:
         """Close every connection; one that does not take its last replies in time is cut off."""
+        self._deserted.clear()
         for connection in list(self.connections):
             connection.close()
-        end_s = self._loop.time() + FAREWELL_S_MAX
-        while self.connections and self._loop.time() < end_s:
-            await asyncio.sleep(0.01)
+        if self.connections:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._deserted.wait(), FAREWELL_S_MAX)
         for connection in list(self.connections):
             connection.abort()
 
@@ -357,6 +360,8 @@ class CoordinationServer:
         if connection not in self.connections:
             return
         self.connections.discard(connection)
+        if not self.connections:
+            self._deserted.set()
         self.departed.add(connection.traffic)
         client, connection.client = connection.client, None
         if client is not None:
