@@ -133,7 +133,7 @@ def test_who_shows_no_certificate_or_a_strange_one_is_turned_away(tmp_path, worl
             socket.create_connection(("127.0.0.1", port)) as plain,
         ):
             plain.settimeout(10)
-            plain.sendall(b"srvr")
+            plain.sendall(b"srvr" * 10)
             answer = b""
             with contextlib.suppress(ConnectionError):
                 while piece := plain.recv(100):
