@@ -162,8 +162,8 @@ class Damage:
                 torn[start:stop] = bytes(stop - start)
             elif self.random.random() < 0.2:
                 # Written while it was filled: the rest of its last record is missing.
-                inner = [(one, two) for one, two in zip(self.ends, self.ends[1:], strict=False)
-                         if start <= one and two <= stop]  # fmt: skip
+                pairs = zip(self.ends, self.ends[1:], strict=False)
+                inner = [(one, two) for one, two in pairs if start <= one and two <= stop]
                 if inner:
                     filled = self.random.randrange(inner[-1][0], inner[-1][1])
                     torn[filled:stop] = bytes(stop - filled)

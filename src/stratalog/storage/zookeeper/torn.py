@@ -42,6 +42,9 @@ _LENGTH_BYTES: Final = 4
 _ALWAYS_ZERO_BYTES: Final = 4
 """A checksum has 8 bytes, of which Adler-32 uses the last 4."""
 
+_HEADER_BYTES: Final = 32
+"""What every payload begins with: a transaction's zxid and time, which are not zero."""
+
 _MAYBE_RECORD: Final = re.compile(rb"(?s)(?=\x00{4}.{4}[\x00-\x7f].{3})")
 
 
@@ -76,6 +79,10 @@ def explain(view: memoryview, position: int, record_bytes_max: int) -> str | Non
     written_end = end_of_data(view, position)
     if written_end == position:
         return ""
+    sector_end = position - position % SECTOR_BYTES + SECTOR_BYTES
+    payload = position + RECORD_OVERHEAD_BYTES - 1
+    if sector_end >= payload + _HEADER_BYTES and not any(view[payload:sector_end]):
+        return "a record that is not whole"  # whatever its length says
     length = _length(view, position)
     if not 0 <= length <= record_bytes_max:
         return None
