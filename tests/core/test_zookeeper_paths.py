@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stratalog.core.zookeeper import paths
@@ -30,6 +30,7 @@ def test_these_may_not(path: str) -> None:
     assert not paths.is_valid(path)
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(codec=None, min_codepoint=0, max_codepoint=0x10FFFF), max_size=6))
 def test_it_is_a_rule_of_components_and_characters(text: str) -> None:
     path = "/" + text

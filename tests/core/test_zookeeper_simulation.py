@@ -18,8 +18,8 @@ from stratalog.core.zookeeper.tree import Tree
 from stratalog.core.zookeeper.watches import Mode, Watches, WatchManager
 from stratalog.wire.zookeeper.records import OpCode
 
-SEEDS = range(12)
-STEPS = 700
+SEEDS = range(10)
+STEPS = 600
 Plant = Callable[[pytest.MonkeyPatch], None]
 
 
@@ -42,7 +42,7 @@ def test_everything_holds(seed: int) -> None:
 
 def test_every_invariant_is_looked_at() -> None:
     simulation = Simulation(99)
-    simulation.run(2 * STEPS)
+    simulation.run(4 * STEPS)
     assert simulation.counts.keys() == INVARIANTS.keys()
     assert min(simulation.counts.values()) > 30, simulation.counts
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.wire.zookeeper_samples import all_records
 
@@ -82,6 +82,7 @@ def test_golden_bytes() -> None:
     assert Everything.decode(GOLDEN_BYTES) == GOLDEN
 
 
+@settings(deadline=None)
 @given(everything)
 def test_what_is_written_is_read(record: Everything) -> None:
     data = record.encode()
@@ -89,6 +90,7 @@ def test_what_is_written_is_read(record: Everything) -> None:
     assert Everything.decode_from(b"\x07" + data + b"\x08", 1) == (record, 1 + len(data))
 
 
+@settings(deadline=None)
 @given(everything, st.data())
 def test_every_cut_is_told(record: Everything, draw: st.DataObject) -> None:
     data = record.encode()
@@ -141,6 +143,7 @@ def test_a_value_that_does_not_fit_names_its_field(record: Record, field: str) -
         record.encode()
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(min_codepoint=0x10000)).filter(bool))
 def test_characters_beyond_the_basic_plane_go_out_as_java_writes_them(beyond: str) -> None:
     units = struct.unpack(f">{len(beyond) * 2}H", beyond.encode("utf-16-be"))
