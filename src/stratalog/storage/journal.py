@@ -34,6 +34,7 @@ class Journal:
 
     Raises:
         NoSpaceError: The disk is full; there is no file.
+        LogNotFoundError: There is no such directory.
         StorageError: The system refused; there is no file.
     """
 
