@@ -248,6 +248,11 @@ class Standalone:
         """Say what time it is: monotonic, and since 1970-01-01 UTC."""
         self.now_ms, self.wall_ms = now_ms, wall_ms
 
+    @property
+    def has_proposals(self) -> bool:
+        """Whether ``take_proposals`` would return any."""
+        return bool(self._proposals)
+
     def take_proposals(self) -> list[Prepared]:
         """Return the transactions prepared since the last call; persist them in this order."""
         proposals, self._proposals = self._proposals, []

@@ -106,9 +106,10 @@ class ClientConnection(FrameConnection):
             self.last_header = header = last[:_HEADER_BYTES]
             if header < _SPECIAL_XID:
                 self.last_own_header = header
-        now_ms = self._server.take(client, frames)
+        now_ms = self._server.set_clock()
         if not self._asked_at_ms:
             self._asked_at_ms = now_ms
+        self._server.take(client, frames)
 
     def unframed(self, head: bytes) -> bool:
         """Tell a 4-letter word from a length."""

@@ -371,20 +371,30 @@ class CoordinationServer:
                 del self._addresses[client.address]
             self.machine.disconnect(client)
 
-    def take(self, client: Client, frames: list[bytes]) -> int:
-        """Take requests of a client; they are settled at the end of this turn; return the time."""
-        machine = self.machine
+    def set_clock(self) -> int:
+        """Tell the machine what time it is; return it, by the monotonic clock."""
         now_ms = _monotonic_ms()
-        machine.set_clock(now_ms, _wall_ms())
+        self.machine.set_clock(now_ms, _wall_ms())
+        return now_ms
+
+    def take(self, client: Client, frames: list[bytes]) -> None:
+        """Take requests of a client; answers to reads leave at once.
+
+        What is to be persisted waits for the end of this turn, for what other clients bring.
+        """
         if self.failure is not None:
-            return now_ms
+            return
+        machine = self.machine
         for frame in frames:
             machine.receive(client, frame)
-        if not self._settling:
+        if self._settling:
+            return
+        if machine.has_proposals:
             self._settling = True
-            self._turn_began_ms = now_ms
+            self._turn_began_ms = machine.now_ms
             self._loop.call_soon(self._settle)
-        return now_ms
+        else:
+            self._speak(machine.now_ms)
 
     # ---- persist, then speak ----
 
