@@ -42,3 +42,33 @@ def test_a_client_that_does_not_read_is_cut_off(tmp_path, monkeypatch):
         deaf.close()
 
     asyncio.run(main())
+
+
+def test_one_snapshot_at_a_time(tmp_path):
+    """Two groups in one turn, both beyond the limit, lead to one snapshot."""
+
+    async def main():
+        server = CoordinationServer(Settings(tmp_path, port=0, snapshot_every=4))
+        await server.start()
+        began = []
+        whole = server._snapshot
+
+        async def counted():
+            began.append(server._snapshot_running)
+            return await whole()
+
+        server._snapshot = counted
+        machine = server.machine
+        for _ in range(2):
+            for number in range(10):
+                client = machine.connect("127.0.0.1")
+                machine.receive(client, ConnectRequest(0, 0, 30000, 0, bytes(16)).encode())
+                assert machine.has_proposals, number
+            assert server._persist()
+        await asyncio.sleep(0)
+        assert began == [True]
+        while server._snapshot_running:
+            await server._snapshot_over.wait()
+        await server.stop()
+
+    asyncio.run(main())

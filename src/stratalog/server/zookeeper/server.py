@@ -430,12 +430,12 @@ class CoordinationServer:
         statistics.writes_logged += len(proposals)
         statistics.batches.add(len(proposals))
         self._sync_asked_ms = self._sync_asked_ms or self.machine.now_ms
-        if (
-            self._since_snapshot > self._snapshot_at
-            or self.log.bytes > self._snapshot_at_bytes
-        ) and not self._snapshot_running:  # fmt: skip
+        if not self._snapshot_running and (
+            self._since_snapshot > self._snapshot_at or self.log.bytes > self._snapshot_at_bytes
+        ):
+            self._announce_snapshot()  # from now on, not from when its task begins
             self.log.roll()
-            self._spawn(self.take_snapshot())
+            self._spawn(self._snapshot())
         return True
 
     def _synced(self, descriptor: int) -> None:
@@ -542,10 +542,18 @@ class CoordinationServer:
         """
         while self._snapshot_running:
             await self._snapshot_over.wait()
-        self._snapshot_running, began_ms = True, _monotonic_ms()
+        self._announce_snapshot()
+        return await self._snapshot()
+
+    def _announce_snapshot(self) -> None:
+        self._snapshot_running = True
         self._snapshot_over.clear()
         self._since_snapshot = 0
         self._pick_snapshot_limits()
+
+    async def _snapshot(self) -> Path:
+        """Write one; it was announced, so that there is one at a time."""
+        began_ms = _monotonic_ms()
         tree = self.machine.tree
         target = SnapshotTarget(
             self.snapshot_directory, tree.last_zxid,
