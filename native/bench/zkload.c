@@ -94,8 +94,8 @@ double cpu_seconds_of(int64_t pid) {
     const char *end = strrchr(text, ')');
     unsigned long long user = 0;
     unsigned long long kernel = 0;
-    if (end == NULL ||
-        sscanf(end + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu", &user, &kernel) != 2)
+    if (end == NULL || sscanf(end + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu",
+                              &user, &kernel) != 2)
         die("%s: not understood", path);
     return (double)(user + kernel) / (double)sysconf(_SC_CLK_TCK);
 }
@@ -399,7 +399,8 @@ typedef struct {
 } command;
 
 static const command COMMANDS[] = {
-    {"run", run_load}, {"watches", watches}, {"sessions", sessions}, {"echo", echo}, {"sync", sync_each},
+    {"run", run_load}, {"watches", watches}, {"sessions", sessions},
+    {"echo", echo},    {"sync", sync_each},
 };
 
 typedef struct {
@@ -455,8 +456,7 @@ int main(int count, char **values) {
     size_t chosen = 0;
     while (chosen < commands && (count < 2 || strcmp(values[1], COMMANDS[chosen].name) != 0))
         chosen++;
-    if (chosen == commands)
-        die("the first argument is one of run, watches, sessions, echo, sync");
+    if (chosen == commands) die("the first argument is one of run, watches, sessions, echo, sync");
     for (int i = 2; i < count; i += 2) {
         size_t which = 0;
         while (which < known && strcmp(values[i], options[which].name) != 0) which++;

@@ -72,7 +72,7 @@ typedef struct connection {
     int32_t next_xid;
     int32_t first_xid; /* of the oldest flight */
     int64_t last_zxid;
-    uint64_t asked; /* the caller's own count */
+    uint64_t asked;  /* the caller's own count */
     flight *flights; /* a ring of as many as a power of two */
     uint32_t flights_mask;
     uint32_t flights_first;
@@ -117,8 +117,9 @@ struct load {
 };
 
 void load_begin(load *l, const settings *s, uint32_t connections, size_t in_bytes);
-void load_connect(load *l, uint32_t number); /* begin one: its session is there at some later turn */
-void load_steer(load *l);                    /* listen to standard input */
+void load_connect(load *l,
+                  uint32_t number); /* begin one: its session is there at some later turn */
+void load_steer(load *l);           /* listen to standard input */
 void load_turn(load *l, int timeout_ms);
 void load_end(load *l);
 void ask(load *l, connection *c, int32_t op, bool watch, uint64_t item);

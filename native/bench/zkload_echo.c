@@ -71,14 +71,14 @@ static void answer(const host *h, guest *g, const uint8_t *body, size_t bytes) {
     int32_t op = bytes >= REQUEST_HEADER_BYTES ? get_i32(body + 4) : 0;
     size_t left = bytes >= REQUEST_HEADER_BYTES + 4 ? bytes - REQUEST_HEADER_BYTES - 4 : 0;
     int32_t path_bytes = op != OP_PING && left > 0 ? get_i32(body + REQUEST_HEADER_BYTES) : 0;
-    if (op == 0 || path_bytes < 0 || (size_t)path_bytes > left) die("a request of %zu bytes", bytes);
+    if (op == 0 || path_bytes < 0 || (size_t)path_bytes > left)
+        die("a request of %zu bytes", bytes);
     size_t most = 4 + REPLY_HEADER_BYTES + 4 + value_bytes + STAT_BYTES + (size_t)path_bytes;
     uint8_t *start = reserve(g, most);
     uint8_t *at = put_i32(start + 4, get_i32(body));
     at = put_i64(at, 1);
     at = put_i32(at, 0);
-    if (op == OP_CREATE)
-        at = put_bytes(at, body + REQUEST_HEADER_BYTES + 4, (size_t)path_bytes);
+    if (op == OP_CREATE) at = put_bytes(at, body + REQUEST_HEADER_BYTES + 4, (size_t)path_bytes);
     if (op == OP_GET) at = put_bytes(at, h->value, value_bytes);
     if (op == OP_GET || op == OP_SET || op == OP_EXISTS) {
         memset(at, 0, STAT_BYTES);
@@ -166,8 +166,7 @@ static void begin_listening(host *h) {
     if (inet_pton(AF_INET, h->s->host, &own.sin_addr) != 1) die("--host is an IPv4 address");
     h->listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     int on = 1;
-    if (h->listener < 0 ||
-        setsockopt(h->listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0 ||
+    if (h->listener < 0 || setsockopt(h->listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0 ||
         bind(h->listener, (const struct sockaddr *)&own, sizeof own) != 0 ||
         listen(h->listener, BACKLOG) != 0)
         die_system("listening");

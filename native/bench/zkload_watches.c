@@ -90,8 +90,8 @@ static void watch_event(load *l, connection *c, const char *path, size_t path_by
         number = number * 10 + (uint64_t)(path[i] - '0');
     }
     if (!right || w->stage != FIRE || is_setter(l, c) || number >= w->znodes)
-        die("connection %u: an event for %.*s, which it does not watch", c->number,
-            (int)path_bytes, path);
+        die("connection %u: an event for %.*s, which it does not watch", c->number, (int)path_bytes,
+            path);
     bool *seen = &w->seen[(uint64_t)c->number * w->znodes + number];
     if (*seen) die("connection %u: a second event for %.*s", c->number, (int)path_bytes, path);
     *seen = true;
