@@ -17,8 +17,8 @@
  *                              nobody waits?  reserve the next step, write zeros a little ahead
  *
  * The zeros go past the page cache (O_DIRECT): an fdatasync that need not turn unwritten blocks into
- * written ones has no metadata to commit.  They stay clear of what is being appended: an append that
- * would reach them while they are written waits for them.
+ * written ones has no metadata to commit.  They stay clear of what is being appended: an append claims
+ * its bytes before it stores them, and waits for zeros that are on their way there.
  *
  * The file's first bytes, its head, are synced before its name is: who finds the name finds them.
  *
@@ -44,7 +44,7 @@ enum {
     PAGE_BYTES = 4096,
     ZERO_SLICE_BYTES = 256 << 10,
     ZERO_AHEAD_BYTES = 1 << 20,
-    ZERO_MARGIN_BYTES = 64 << 10, /* what may be appended while a slice is on its way */
+    ZERO_MARGIN_BYTES = 64 << 10, /* what may be claimed while a slice is on its way */
 };
 
 struct sl_journal {
@@ -60,6 +60,7 @@ struct sl_journal {
     pthread_cond_t changed;
     /* Under the mutex. */
     int64_t requested;
+    int64_t claimed; /* where the append under way will end; never below appended */
     int64_t reserved_end;
     int64_t zeroed_end;
     int64_t zeroing_from; /* INT64_MAX: no zeros are being written */
@@ -92,7 +93,7 @@ static void wake(sl_journal *journal) {
 /* Ahead of the tail, a slice at a time, while nobody waits.  The mutex is held; it is let go of while
  * the disk works.  Failures are the append's to tell: here there is nobody to tell them to. */
 static bool prepare_slice(sl_journal *journal) {
-    int64_t tail = atomic_load(&journal->appended);
+    int64_t tail = journal->claimed;
     if (journal->reserved_end - tail < journal->reserve_bytes / 2) {
         int64_t start = journal->reserved_end;
         pthread_mutex_unlock(&journal->mutex);
@@ -100,6 +101,7 @@ static bool prepare_slice(sl_journal *journal) {
         pthread_mutex_lock(&journal->mutex);
         if (rc != 0 || journal->reserved_end != start) return false;
         journal->reserved_end = start + journal->reserve_bytes;
+        tail = journal->claimed; /* while the mutex was free, the tail may have moved far */
     }
     if (journal->direct_fd < 0) return false;
     int64_t start = page_up(tail + ZERO_MARGIN_BYTES);
@@ -198,6 +200,7 @@ static sl_status make_file(sl_journal *journal, const uint8_t *head, int64_t hea
     if (rc != 0) return sl_fail_errno(rc, path, NULL, "cannot sync the head of the file");
     journal->reserved_end = journal->reserve_bytes;
     journal->requested = head_bytes;
+    journal->claimed = head_bytes;
     atomic_store(&journal->appended, head_bytes);
     atomic_store(&journal->durable, head_bytes);
     return sync_parent(path);
@@ -274,6 +277,7 @@ int64_t sl_journal_append(sl_journal *journal, const uint8_t *data, int64_t byte
     int64_t start = atomic_load(&journal->appended);
     pthread_mutex_lock(&journal->mutex);
     sl_status status = make_room(journal, start + bytes);
+    if (status == SL_OK) journal->claimed = start + bytes;
     pthread_mutex_unlock(&journal->mutex);
     if (status != SL_OK) return -(int64_t)status;
     if (bytes > 0) memcpy(journal->map + start, data, (size_t)bytes);

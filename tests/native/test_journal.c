@@ -18,7 +18,7 @@
 #include "check.h"
 #include "os.h"
 
-enum { STEP = 1 << 20, TOTAL = 12 << 20, PIECE_MAX = 9000 };
+enum { STEP = 1 << 20, TOTAL = 24 << 20, PIECE_MAX = 9000, LARGE_PIECE_MAX = 700000 };
 
 static char path[1024];
 
@@ -64,10 +64,11 @@ static sl_journal *create(void) {
 }
 
 static int64_t append_all(sl_journal *journal) {
-    static uint8_t piece[PIECE_MAX];
+    static uint8_t piece[LARGE_PIECE_MAX];
     int64_t end = 0, durable = 0, asked = 0;
     while (end < TOTAL) {
-        int64_t bytes = (int64_t)check_below(PIECE_MAX) + 1;
+        /* Now and then far more than the zeros keep clear by themselves. */
+        int64_t bytes = check_below(check_below(24) == 0 ? LARGE_PIECE_MAX : PIECE_MAX) + 1;
         fill(piece, end, bytes);
         int64_t now = sl_journal_append(journal, piece, bytes);
         CHECK_EQ(now, end + bytes);
