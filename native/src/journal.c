@@ -3,22 +3,20 @@
  * ZooKeeper's transaction log is such a file.  What its records are, and where they end, is the
  * caller's affair; zeros follow the last one, up to the end of what is reserved.
  *
- *   0                       durable        appended        zeroed              reserved
- *   |  synced               |  on its way  |               |                   |
- *   +-----------------------+--------------+---------------+-------------------+
- *                                           zeros on disk    unwritten blocks
+ *   0                       durable        appended                    reserved
+ *   |  synced               |  on its way  |  zeros, unwritten blocks  |
+ *   +-----------------------+--------------+---------------------------+
  *
  * Appending is a store into the map of blocks that are there already: no system call, and a full disk
- * is told by the append that needs more of them, before anything of it is written.  (A pwrite would
- * wait for the file's lock, which the write-ahead below holds: half a millisecond, seen.)
+ * is told by the append that needs more of them, before anything of it is written.
  *
  *   caller    append, append, request ------ event_fd readable: durable has moved ------>
  *   thread              wait   note appended; fdatasync; publish durable; add 1 to event_fd
- *                              nobody waits?  reserve the next step, write zeros a little ahead
+ *                              nobody waits?  reserve the next step
  *
- * The zeros go past the page cache (O_DIRECT): an fdatasync that need not turn unwritten blocks into
- * written ones has no metadata to commit.  They stay clear of what is being appended: an append claims
- * its bytes before it stores them, and waits for zeros that are on their way there.
+ * Nothing is written past the page cache here, as the write-ahead of a log's segments is: stores come
+ * so close to what it would write that the kernel, which finds the same page in both, answers the
+ * next sync with EIO.
  *
  * The file's first bytes, its head, are synced before its name is: who finds the name finds them.
  *
@@ -40,18 +38,12 @@
 #include "error.h"
 #include "os.h"
 
-enum {
-    PAGE_BYTES = 4096,
-    ZERO_SLICE_BYTES = 256 << 10,
-    ZERO_AHEAD_BYTES = 1 << 20,
-    ZERO_MARGIN_BYTES = 64 << 10, /* what may be claimed while a slice is on its way */
-};
+enum { PAGE_BYTES = 4096 };
 
 struct sl_journal {
     char path[1024];
     int fd;
     int event_fd;
-    int direct_fd; /* -1: this file system has no O_DIRECT, and syncs are slower */
     int64_t reserve_bytes;
     uint8_t *map; /* the appender's alone, as long as mapped_bytes; mapped anew when it grows */
     size_t mapped_bytes;
@@ -60,17 +52,12 @@ struct sl_journal {
     pthread_cond_t changed;
     /* Under the mutex. */
     int64_t requested;
-    int64_t claimed; /* where the append under way will end; never below appended */
     int64_t reserved_end;
-    int64_t zeroed_end;
-    int64_t zeroing_from; /* INT64_MAX: no zeros are being written */
     bool stopping;
     _Atomic int64_t appended;
     _Atomic int64_t durable;
     _Atomic int poisoned_errno;
 };
-
-static _Alignas(4096) const uint8_t zeros[ZERO_SLICE_BYTES];
 
 static int64_t page_up(int64_t position) {
     return (position + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES;
@@ -90,37 +77,16 @@ static void wake(sl_journal *journal) {
     (void)written; /* EAGAIN: 2^64 - 2 wake-ups that nobody has read */
 }
 
-/* Ahead of the tail, a slice at a time, while nobody waits.  The mutex is held; it is let go of while
- * the disk works.  Failures are the append's to tell: here there is nobody to tell them to. */
-static bool prepare_slice(sl_journal *journal) {
-    int64_t tail = journal->claimed;
-    if (journal->reserved_end - tail < journal->reserve_bytes / 2) {
-        int64_t start = journal->reserved_end;
-        pthread_mutex_unlock(&journal->mutex);
-        int rc = sl_os.reserve(journal->fd, start, journal->reserve_bytes);
-        pthread_mutex_lock(&journal->mutex);
-        if (rc != 0 || journal->reserved_end != start) return false;
-        journal->reserved_end = start + journal->reserve_bytes;
-        tail = journal->claimed; /* while the mutex was free, the tail may have moved far */
-    }
-    if (journal->direct_fd < 0) return false;
-    int64_t start = page_up(tail + ZERO_MARGIN_BYTES);
-    if (start < journal->zeroed_end) start = journal->zeroed_end;
-    int64_t end = start + ZERO_SLICE_BYTES;
-    if (end > journal->reserved_end || end > page_up(tail + ZERO_AHEAD_BYTES)) return false;
-    journal->zeroing_from = start;
+/* The next step of blocks, while nobody waits.  The mutex is held; it is let go of while the disk
+ * works.  A failure is the append's to tell: here there is nobody to tell it to. */
+static void reserve_ahead(sl_journal *journal) {
+    int64_t start = journal->reserved_end;
+    if (start - atomic_load(&journal->appended) >= journal->reserve_bytes / 2) return;
     pthread_mutex_unlock(&journal->mutex);
-    int rc = sl_os_pwrite_full(journal->direct_fd, zeros, ZERO_SLICE_BYTES, start);
+    int rc = sl_os.reserve(journal->fd, start, journal->reserve_bytes);
     pthread_mutex_lock(&journal->mutex);
-    journal->zeroing_from = INT64_MAX;
-    if (rc == 0) {
-        journal->zeroed_end = end;
-    } else {
-        close(journal->direct_fd);
-        journal->direct_fd = -1;
-    }
-    pthread_cond_broadcast(&journal->changed);
-    return rc == 0;
+    if (rc == 0 && journal->reserved_end == start)
+        journal->reserved_end = start + journal->reserve_bytes;
 }
 
 static void *run(void *argument) {
@@ -129,7 +95,7 @@ static void *run(void *argument) {
     bool prepared = false;
     while (!journal->stopping && atomic_load(&journal->poisoned_errno) == 0) {
         if (journal->requested <= atomic_load(&journal->durable)) {
-            if (!prepared && prepare_slice(journal)) continue;
+            if (!prepared) reserve_ahead(journal);
             prepared = true;
             if (journal->requested <= atomic_load(&journal->durable) && !journal->stopping)
                 pthread_cond_wait(&journal->changed, &journal->mutex);
@@ -180,7 +146,6 @@ static int start_thread(sl_journal *journal) {
 static void release(sl_journal *journal) {
     if (journal->map != NULL) sl_os_unmap(journal->map, journal->mapped_bytes);
     if (journal->fd >= 0) close(journal->fd);
-    if (journal->direct_fd >= 0) close(journal->direct_fd);
     if (journal->event_fd >= 0) close(journal->event_fd);
     pthread_cond_destroy(&journal->changed);
     pthread_mutex_destroy(&journal->mutex);
@@ -200,7 +165,6 @@ static sl_status make_file(sl_journal *journal, const uint8_t *head, int64_t hea
     if (rc != 0) return sl_fail_errno(rc, path, NULL, "cannot sync the head of the file");
     journal->reserved_end = journal->reserve_bytes;
     journal->requested = head_bytes;
-    journal->claimed = head_bytes;
     atomic_store(&journal->appended, head_bytes);
     atomic_store(&journal->durable, head_bytes);
     return sync_parent(path);
@@ -221,8 +185,7 @@ sl_status sl_journal_create(const char *path, const uint8_t *head, int64_t head_
     if (journal == NULL) return sl_fail_memory("creating a journal");
     memcpy(journal->path, path, strlen(path) + 1);
     journal->reserve_bytes = page_up(reserve_bytes);
-    journal->zeroing_from = INT64_MAX;
-    journal->fd = journal->direct_fd = journal->event_fd = -1;
+    journal->fd = journal->event_fd = -1;
     pthread_mutex_init(&journal->mutex, NULL);
     pthread_cond_init(&journal->changed, NULL);
     sl_status status = make_file(journal, head, head_bytes);
@@ -231,8 +194,6 @@ sl_status sl_journal_create(const char *path, const uint8_t *head, int64_t head_
         if (journal->event_fd < 0) status = sl_fail_errno(-errno, path, NULL, "no eventfd");
     }
     if (status == SL_OK) {
-        int direct = sl_os.open(AT_FDCWD, path, O_WRONLY | O_DIRECT, 0);
-        journal->direct_fd = direct < 0 ? -1 : direct;
         int rc = start_thread(journal);
         if (rc != 0) status = sl_fail_errno(-rc, path, NULL, "cannot start a thread");
     }
@@ -257,9 +218,8 @@ static sl_status map_all(sl_journal *journal) {
     return SL_OK;
 }
 
-/* Room for `bytes` more at the tail, and no zeros on their way there.  The mutex is held. */
+/* Room up to `end`, reserved and mapped.  The mutex is held. */
 static sl_status make_room(sl_journal *journal, int64_t end) {
-    while (end > journal->zeroing_from) pthread_cond_wait(&journal->changed, &journal->mutex);
     while (end > journal->reserved_end) {
         int rc = sl_os.reserve(journal->fd, journal->reserved_end, journal->reserve_bytes);
         if (rc != 0)
@@ -277,7 +237,6 @@ int64_t sl_journal_append(sl_journal *journal, const uint8_t *data, int64_t byte
     int64_t start = atomic_load(&journal->appended);
     pthread_mutex_lock(&journal->mutex);
     sl_status status = make_room(journal, start + bytes);
-    if (status == SL_OK) journal->claimed = start + bytes;
     pthread_mutex_unlock(&journal->mutex);
     if (status != SL_OK) return -(int64_t)status;
     if (bytes > 0) memcpy(journal->map + start, data, (size_t)bytes);
