@@ -224,7 +224,12 @@ def test_a_directory_goes_from_ours_to_apaches_and_back(scratch: Path) -> None:
         assert {writer.session_id for writer in writers} <= set(restored.tree.sessions)
         assert len(list_logs(data_dir / "version-2")) > 1
         assert len(list_snapshots(data_dir / "version-2")) > 1
-        assert complaints_about_files(one.said()) == []
+        complaints = complaints_about_files(one.said())
+        before, before_killed = moves[stage - 1] if stage else (None, False)
+        if before_killed and isinstance(before, zookeeper.ZooKeeperPeer):
+            # Apache's writes snapshots under their names: killed meanwhile, it leaves a half.
+            complaints = [line for line in complaints if "passed over" not in line]
+        assert complaints == []
 
 
 def test_apaches_tools_read_our_files(scratch: Path) -> None:
