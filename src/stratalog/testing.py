@@ -147,7 +147,11 @@ class ZooKeeperServer:
         return self._process
 
     def __enter__(self) -> Self:
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self._clean()
+            raise
         return self
 
     def __exit__(
@@ -158,6 +162,9 @@ class ZooKeeperServer:
     ) -> None:
         if self._process is not None:
             self.kill()
+        self._clean()
+
+    def _clean(self) -> None:
         self._said.unlink(missing_ok=True)
         if self._temporary is not None:
             self._temporary.cleanup()

@@ -63,7 +63,7 @@ class Journal:
 
         Raises:
             NoSpaceError: The disk is full: nothing has changed, and another append may work.
-            LogPoisonedError: An earlier write or sync failed, or this one: for good.
+            LogPoisonedError: An earlier sync failed: for good.
         """
         return checked(lib.sl_journal_append(self._live(), data, len(data)))
 

@@ -26,6 +26,7 @@ from typing import Final, Protocol
 
 from stratalog.core.zookeeper.refusal import Refused
 from stratalog.wire.zookeeper.records import ACL, ErrorCode, Id, Permission
+from stratalog.wire.zookeeper.snapshot import OPEN_ACL_INDEX
 
 Acl = tuple[ACL, ...]
 
@@ -269,7 +270,7 @@ class AclTable:
     Source: ``ReferenceCountedACLCache.java``.
     """
 
-    OPEN_INDEX: Final = -1
+    OPEN_INDEX: Final = OPEN_ACL_INDEX
 
     def __init__(self) -> None:
         self._by_index: dict[int, Acl] = {}

@@ -22,11 +22,12 @@ import struct
 from collections.abc import Mapping
 from typing import Final
 
+from stratalog.wire.zookeeper.messages import PASSWORD_BYTES
+
 _SUPER_SECRET: Final = 0xB3415C00
 _LCG_MASK: Final = (1 << 48) - 1
 _LCG_FACTOR: Final = 0x5DEECE66D
 _CONTAINER_MARK: Final = -(1 << 63)
-PASSWORD_BYTES: Final = 16
 
 
 def password_of(session_id: int) -> bytes:

@@ -268,7 +268,6 @@ class _Settling:
     """One configuration on its way from texts to Settings."""
 
     def __init__(self, given: Sequence[Given]) -> None:
-        self._given = given
         self._chosen = {each.name: each for each in given}  # the strongest comes last
         self._made = Configuration(Settings(Path()))
         self._values: dict[str, Any] = {}

@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Final
 
 from stratalog.errors import CorruptTxnLogError, JuteError, StorageError, StratalogError
-from stratalog.storage.journal import RESERVE_BYTES_MIN, Journal
+from stratalog.storage.journal import RESERVE_BYTES_MAX, RESERVE_BYTES_MIN, Journal
 from stratalog.storage.zookeeper.torn import Torn, end_of_data, explain
 from stratalog.wire.jute import unpacker
 from stratalog.wire.zookeeper.txn_log import (
@@ -291,7 +291,7 @@ class TxnLog:
         self, directory: Path, *, reserve_bytes: int, last_zxid: int, hold: bool = True
     ) -> None:
         self._directory = directory
-        self._reserve_bytes = max(reserve_bytes, RESERVE_BYTES_MIN)
+        self._reserve_bytes = min(max(reserve_bytes, RESERVE_BYTES_MIN), RESERVE_BYTES_MAX)
         self._journal: Journal | None = None
         self._groups: deque[_Group] = deque()
         self._rolled: list[Journal] = []

@@ -45,7 +45,6 @@ VERSION: Final = 2
 DBID: Final = -1
 OPEN_ACL_INDEX: Final = -1
 DIGEST_VERSION: Final = 2
-PIECE_BYTES: Final = 64 << 10
 
 _HEADER: Final = struct.Struct(">4siq")
 _INT: Final = struct.Struct(">i")
