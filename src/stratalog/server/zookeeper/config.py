@@ -74,6 +74,7 @@ _STANDARD_SCHEMES: Final = {
 _SASL_SCHEME: Final = f"{_AUTH}SASLAuthenticationProvider"
 _X509_SCHEME: Final = f"{_AUTH}X509AuthenticationProvider"
 _DIGEST_ENABLED: Final = "DigestAuthenticationProvider.enabled"
+_AUDIT_LOGGER: Final = "org.apache.zookeeper.audit.Slf4jAuditLogger"
 _COMPRESSIONS: Final = ("", "gz", "snappy")
 _EVERYWHERE: Final = "0.0.0.0"  # noqa: S104  (Apache's default, taken only where it is asked for)
 _NEVER_BYTES: Final = 1 << 62
@@ -287,6 +288,7 @@ class _Settling:
         self._settle_tls()
         self._settle_admin()
         self._settle_metrics()
+        self._settle_audit()
         parts = self._parts
         rules = Rules(**parts["options.rules"])
         parts[""]["options"] = Options(rules=rules, **parts["options"])
@@ -609,6 +611,14 @@ class _Settling:
         self._set("metrics_host", self._address(host, chosen, "metricsProvider.httpHost"))
         port = values.get("metricsProvider.httpPort", _METRICS_PORT)
         self._set("metrics_port", self._port(port, "metricsProvider.httpPort"))
+
+    def _settle_audit(self) -> None:
+        logger = self._values.get("audit.impl.class", _AUDIT_LOGGER)
+        if self._values.get("audit.enable") and logger != _AUDIT_LOGGER:
+            raise self._stop(
+                f"an audit log through {logger} is asked for, and Java classes cannot be loaded; "
+                f"what is here writes the lines of {_AUDIT_LOGGER}", "audit.impl.class",
+            )  # fmt: skip
 
     def _port(self, port: int, name: str) -> int:
         if not 0 <= port <= 0xFFFF:

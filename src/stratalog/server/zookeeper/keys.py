@@ -140,6 +140,8 @@ _WIRED: Final = (
     # what it tells of itself
     _wired("4lw.commands.whitelist", Kind.TEXT),
     _wired("readonlymode.enabled", Kind.TRUTH),
+    _wired("audit.enable", Kind.TRUTH, "audit"),
+    _wired("audit.impl.class", Kind.TEXT),
     _wired("admin.enableServer", Kind.TEXT),
     _wired("admin.serverPort", Kind.NUMBER, least=0),
     _wired("admin.serverAddress", Kind.TEXT),
@@ -178,8 +180,8 @@ _TLS_LATER: Final = _names("""
 """)
 
 _LATER: Final = _names("""
-    IPAuthenticationProvider.usexforwardedfor admin.portUnification audit.enable
-    audit.impl.class client.certReload client.portUnification connection_throttle_decrease_ratio
+    IPAuthenticationProvider.usexforwardedfor admin.portUnification
+    client.certReload client.portUnification connection_throttle_decrease_ratio
     connection_throttle_drop_decrease connection_throttle_drop_increase
     connection_throttle_fill_count connection_throttle_fill_time connection_throttle_freeze_time
     connection_throttle_global_session_weight connection_throttle_local_session_weight

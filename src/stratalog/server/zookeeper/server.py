@@ -33,11 +33,12 @@ from collections import Counter
 from collections.abc import Callable, Coroutine
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from stratalog.core.zookeeper.identity import SUPER, X509
 from stratalog.core.zookeeper.standalone import Client, Standalone
 from stratalog.core.zookeeper.statistics import Sizes, Traffic
+from stratalog.core.zookeeper.tree import Tree
 from stratalog.errors import InvalidArgumentError, StratalogError
 from stratalog.server.tls import context_of
 from stratalog.server.zookeeper import memory
@@ -53,6 +54,9 @@ from stratalog.storage.zookeeper.txn_log import TxnLog, mend
 from stratalog.wire.der import subject_of
 from stratalog.wire.zookeeper.records import Id
 from stratalog.wire.zookeeper.snapshot import DIGEST_VERSION, SnapshotTail, TreeDigest
+
+if TYPE_CHECKING:
+    from stratalog.server.zookeeper.audit import AuditLog
 
 _log: Final = logging.getLogger("stratalog.zookeeper")
 
@@ -85,6 +89,7 @@ class CoordinationServer:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.failure = None
+        self._audit = _audit_log() if settings.audit else None
         self.failed = asyncio.Event()
         self._deserted = asyncio.Event()
         self.connections = set()
@@ -150,7 +155,11 @@ class CoordinationServer:
             for door in self.doors:
                 await door.stop()
             self._unlock()
+            if self._audit is not None:
+                self._audit.start_failed()
             raise
+        if self._audit is not None:
+            self._audit.started()
 
     async def _start(self) -> None:
         settings = self.settings
@@ -181,11 +190,7 @@ class CoordinationServer:
         memory.begin()
         mend(restored.torn)
         tree = restored.tree
-        self.machine = Standalone(
-            tree, settings.options, schemes=settings.schemes, now_ms=_monotonic_ms()
-        )
-        if not settings.digest_auth:
-            del self.machine.schemes["digest"]
+        self.machine = self._machine_of(tree)
         self.machine.set_clock(_monotonic_ms(), _wall_ms())
         self.log = TxnLog(
             logs, reserve_bytes=settings.reserve_bytes, last_zxid=tree.last_zxid,
@@ -209,6 +214,15 @@ class CoordinationServer:
             "serving on %s, zxid 0x%x, %d znodes, %d transactions replayed",
             self.address, tree.last_zxid, len(tree), restored.transactions,
         )  # fmt: skip
+
+    def _machine_of(self, tree: Tree) -> Standalone:
+        """Return the machine of a tree, with ears if there is an audit log."""
+        settings = self.settings
+        make = Standalone if self._audit is None else self._audit.machine
+        machine = make(tree, settings.options, schemes=settings.schemes, now_ms=_monotonic_ms())
+        if not settings.digest_auth:
+            del machine.schemes["digest"]
+        return machine
 
     async def _open_doors(self) -> None:
         """Answer HTTP commands and show metrics, where that is wanted."""
@@ -239,6 +253,8 @@ class CoordinationServer:
 
     async def stop(self) -> None:
         """Stop listening, let what is on its way reach the disk, close everything."""
+        if self._audit is not None and hasattr(self, "log"):
+            self._audit.stopping()
         for listener in (self._listener, self._tls_listener):
             if listener is not None:
                 listener.close()
@@ -654,6 +670,12 @@ class CoordinationServer:
         for connection in self.connections:
             self.departed.add(connection.traffic)
             connection.reset_counts()
+
+
+def _audit_log() -> AuditLog:
+    from stratalog.server.zookeeper.audit import AuditLog  # noqa: PLC0415  (most have none)
+
+    return AuditLog()
 
 
 def _monotonic_ms() -> int:

@@ -67,6 +67,7 @@ class Settings:
         admin_interval_ms: ``admin.rateLimiterIntervalInMS``.
         metrics_port: ``metricsProvider.httpPort``; 0: one that is free; None: no metrics page.
         metrics_host: ``metricsProvider.httpHost``.
+        audit: Whether changes are told to the audit log.
         initial_config: The configuration file's own text, for those who ask for it.
     """
 
@@ -112,4 +113,5 @@ class Settings:
     admin_interval_ms: int = 300_000
     metrics_port: int | None = None
     metrics_host: str = "127.0.0.1"
+    audit: bool = False
     initial_config: str = ""
