@@ -33,7 +33,8 @@ class FrameConnection(asyncio.Protocol):
     def __init__(self, *, frame_bytes_max: int, unsent_bytes_max: int) -> None:
         self._frame_bytes_max = frame_bytes_max
         self._unsent_bytes_max = unsent_bytes_max
-        self._kept = b""
+        self._kept = bytearray()
+        self._wanted_bytes = 0
         self._transport: asyncio.Transport | None = None
         self.writing_paused = False
 
@@ -166,9 +167,13 @@ class FrameConnection(asyncio.Protocol):
         """Cut what came into frames; TLS may still bring some after a close."""
         if not self.is_open:
             return
-        if self._kept:
-            data = self._kept + data
-            self._kept = b""
+        kept = self._kept
+        if kept:
+            kept += data
+            if len(kept) < self._wanted_bytes:
+                return  # looked at again once it is whole, however small its pieces are
+            data = bytes(kept)
+            kept.clear()
         if self._first and len(data) >= _LENGTH_BYTES:
             self._first = False
             self._raw = self.unframed(data[:_LENGTH_BYTES])
@@ -177,6 +182,7 @@ class FrameConnection(asyncio.Protocol):
             return
         frames: list[bytes] = []
         at, end = 0, len(data)
+        self._wanted_bytes = 0
         while end - at >= _LENGTH_BYTES:
             length = int.from_bytes(data[at : at + _LENGTH_BYTES], "big", signed=True)
             if not 0 <= length <= self._frame_bytes_max:
@@ -189,9 +195,10 @@ class FrameConnection(asyncio.Protocol):
                 return
             start = at + _LENGTH_BYTES
             if end - start < length:
+                self._wanted_bytes = _LENGTH_BYTES + length
                 break
             at = start + length
             frames.append(data[start:at])
-        self._kept = data[at:]
+        kept += data[at:]
         if frames:
             self.frames_received(frames)

@@ -95,6 +95,12 @@ _SET_ACL: Final = int(OpCode.SET_ACL)
 _SET_DATA: Final = int(OpCode.SET_DATA)
 
 
+ANSWERS_BYTES_MAX: Final = 64 << 20
+"""How much the reads behind a write may be answered with: they are answered all at once."""
+
+_LONG_BYTES: Final = 64 << 10
+
+
 class Farewell(Enum):
     """Why a connection is to be closed once its replies are out."""
 
@@ -106,6 +112,7 @@ class Farewell(Enum):
     ZXID_AHEAD = "the client has seen more than this server knows"
     UNKNOWN_REQUEST = "a request of an unknown type"
     DAMAGED_REQUEST = "a request that cannot be read"
+    ANSWERS_TOO_LONG = "reads behind a write ask for too much at once"
 
 
 @dataclass(frozen=True, slots=True)
@@ -642,6 +649,9 @@ class Standalone:
                 client.send(_frame(xid, self.tree.last_zxid, err, b""))
             else:
                 self._read(client, session, xid, kind, entry)
+                out = client.out
+                if out and len(out[-1]) > _LONG_BYTES and sum(map(len, out)) > ANSWERS_BYTES_MAX:
+                    client.close(Farewell.ANSWERS_TOO_LONG)
 
 
 _IDENTIFYING: Final = frozenset((_AUTH, _SASL))

@@ -66,6 +66,16 @@ NONCE_BYTES: Final = 24
 FAREWELL_S_MAX: Final = 1.0
 """How long a stopping server waits for clients that do not read."""
 
+TURN_NS_MAX: Final = 20_000_000
+"""How long the requests of one client are taken before others have their turn."""
+
+ANSWER_BYTES_MAX: Final = 1 << 20
+"""How much they are answered with before it is sent."""
+
+CHECK_MASK: Final = 7
+CHECK_BYTES: Final = 64 << 10
+"""Both are looked at after 8 requests, and after a long answer."""
+
 SLICE_ZNODES: Final = 256
 """Znodes of a snapshot written between two turns of the loop: about a millisecond."""
 TRACE_MASK_DEFAULT: Final = 306
@@ -103,6 +113,7 @@ class CoordinationServer:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._since_snapshot = 0
         self._snapshot_running = False
+        self.waiting_bytes = self.unsent_bytes = 0
         self.departed = Traffic()
         self.traffic_before = Traffic()
         self.reply_sizes = Sizes()
@@ -393,24 +404,48 @@ class CoordinationServer:
         self.machine.set_clock(now_ms, _wall_ms())
         return now_ms
 
-    def take(self, client: Client, frames: list[bytes]) -> None:
-        """Take requests of a client; answers to reads leave at once.
+    def take(self, client: Client, frames: list[bytes]) -> int:
+        """Take requests of a client, and tell how many; answers to reads leave at once.
 
-        What is to be persisted waits for the end of this turn, for what other clients bring.
+        What is to be persisted waits for the end of this turn, for what other clients bring.  What
+        would take too long, be answered with too much or wait with too many is not taken now.
         """
         if self.failure is not None:
-            return
+            return len(frames)
         machine = self.machine
-        for frame in frames:
-            machine.receive(client, frame)
+        taken = 1
+        if len(frames) == 1:
+            machine.receive(client, frames[0])
+        else:
+            taken = self._take_some(client, frames)
         if self._settling:
-            return
+            return taken
         if machine.has_proposals:
             self._settling = True
             self._turn_began_ms = machine.now_ms
             self._loop.call_soon(self._settle)
         else:
             self._speak(machine.now_ms)
+        return taken
+
+    def _take_some(self, client: Client, frames: list[bytes]) -> int:
+        """Take requests as long as that is fair to the others; return how many."""
+        receive, out, pending = self.machine.receive, client.out, client.pending
+        taken, seen, answered_bytes, end_ns = 0, len(out), 0, time.monotonic_ns() + TURN_NS_MAX
+        for frame in frames:
+            receive(client, frame)
+            taken += 1
+            if taken & CHECK_MASK and (not out or len(out[-1]) < CHECK_BYTES):
+                continue
+            answered_bytes += sum(map(len, out[seen:]))
+            seen = len(out)
+            if (
+                answered_bytes > ANSWER_BYTES_MAX
+                or time.monotonic_ns() > end_ns
+                or len(pending) + len(client.held or ()) > self.settings.outstanding_max
+            ):
+                break
+        return taken
 
     # ---- persist, then speak ----
 
@@ -538,8 +573,7 @@ class CoordinationServer:
         for connection in self.connections:
             if connection.throttled:
                 connection.throttled = False
-                if not connection.writing_paused:
-                    connection.resume_reading()
+                connection.go_on()
 
     # ---- snapshots ----
 
