@@ -37,7 +37,7 @@ import subprocess
 import time
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from tools.peers.kafka_dump import (
     SUFFIXES,
@@ -61,8 +61,10 @@ __all__ = [
     "Problem",
     "TrafficRecord",
     "dump_log",
+    "free_ports",
     "jars",
     "java",
+    "java_command",
 ]
 
 HERE = Path(__file__).resolve().parent
@@ -133,7 +135,7 @@ def jars(version: str) -> list[Path]:
     return sorted((_peer_dir(version) / "lib").glob("*.jar"))
 
 
-def _java_command(version: str, heap: str, logging: str, *arguments: str) -> list[str]:
+def java_command(version: str, heap: str, logging: str, *arguments: str) -> list[str]:
     """Return a command line: ``arguments`` begin with a main class or a source file."""
     peer = _peer_dir(version)
     if version.startswith("3."):
@@ -198,7 +200,7 @@ def dump_log(
         program = [str(HERE / "KafkaTraffic.java"), "dump"]
     else:
         program = ["kafka.tools.DumpLogSegments"]
-    command = _java_command(version, "256m", "tool", *program, *options)
+    command = java_command(version, "256m", "tool", *program, *options)
     report = DumpReport(version)
     for directory in dict.fromkeys(path.parent for path in files):
         names = [path.name for path in files if path.parent == directory]
@@ -294,7 +296,13 @@ class KafkaBroker:
 
     Use it as a context manager: leaving the block stops a broker that still runs, whatever happened
     inside.
+
+    ``serving`` is what it logs once it serves, ``harmless`` what need not be told of: a kind of
+    broker of its own may have others, and its own ``_prepare``.
     """
+
+    serving: ClassVar[str] = "Kafka Server started"
+    harmless: ClassVar[tuple[tuple[str, str], ...]] = _HARMLESS_WARNINGS
 
     def __init__(
         self,
@@ -354,17 +362,14 @@ class KafkaBroker:
         if self._process is not None:
             raise RuntimeError("this broker runs already")
         self.data_dir.mkdir(parents=True, exist_ok=True)
-        self._port, controller_port = _free_ports(2)
         properties = self.data_dir / "server.properties"
-        properties.write_text(
-            "".join(f"{k}={v}\n" for k, v in self._properties(controller_port).items())
-        )
-        if not (self.log_dir / "meta.properties").exists():
-            self._format(properties)
+        options = self._prepare(properties)
         self._server_log = (
             self.data_dir / f"server-{len(list(self.data_dir.glob('server-*.log')))}.log"
         )
-        command = _java_command(self.version, "512m", "server", "kafka.Kafka", str(properties))
+        command = java_command(
+            self.version, "512m", "server", *options, "kafka.Kafka", str(properties)
+        )
         with self._server_log.open("wb") as output:
             self._process = subprocess.Popen(
                 command,
@@ -413,7 +418,7 @@ class KafkaBroker:
             line
             for line in self.lines()
             if re.match(r"\[[^]]+\] (WARN|ERROR|FATAL) ", line)
-            and not any(re.search(pattern, line) for pattern, _reason in _HARMLESS_WARNINGS)
+            and not any(re.search(pattern, line) for pattern, _reason in self.harmless)
         ]
 
     def produce(
@@ -460,6 +465,16 @@ class KafkaBroker:
             raise RuntimeError("this broker does not run")
         return self._process
 
+    def _prepare(self, properties: Path) -> list[str]:
+        """Write ``properties`` and do what a start needs; return further words for java."""
+        self._port, controller_port = free_ports(2)
+        properties.write_text(
+            "".join(f"{k}={v}\n" for k, v in self._properties(controller_port).items())
+        )
+        if not (self.log_dir / "meta.properties").exists():
+            self._format(properties)
+        return []
+
     def _properties(self, controller_port: int) -> dict[str, str]:
         properties = {
             "process.roles": "broker,controller",
@@ -491,7 +506,7 @@ class KafkaBroker:
             "-c",
             str(properties),
         ]
-        command = _java_command(self.version, "256m", "tool", *tool)
+        command = java_command(self.version, "256m", "tool", *tool)
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=TOOL_TIMEOUT_S, check=False
         )
@@ -503,7 +518,7 @@ class KafkaBroker:
     def _wait_until_serving(self) -> None:
         process = self._running()
         deadline = time.monotonic() + self._start_timeout_s
-        while not any("Kafka Server started" in line for line in self.lines()):
+        while not any(self.serving in line for line in self.lines()):
             if process.poll() is not None:
                 raise RuntimeError(
                     f"the broker ended with code {process.returncode}:\n{self._last_lines()}"
@@ -523,7 +538,7 @@ class KafkaBroker:
             f"{name}={value}"
             for name, value in ({"bootstrap": self.bootstrap} | dict(options)).items()
         ]
-        command = _java_command(
+        command = java_command(
             self.version, "256m", "tool", str(HERE / "KafkaTraffic.java"), mode, *arguments
         )
         done = subprocess.run(
@@ -554,7 +569,7 @@ def _traffic_record(line: str) -> TrafficRecord:
     )
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Return loopback ports that were free a moment ago, all different."""
     with contextlib.ExitStack() as held:
         sockets = [held.enter_context(socket.socket()) for _ in range(count)]
