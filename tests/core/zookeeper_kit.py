@@ -9,7 +9,7 @@ import struct
 from dataclasses import dataclass
 from typing import Any
 
-from stratalog.core.zookeeper.standalone import Client, Options, Standalone
+from stratalog.core.zookeeper.standalone import Bounds, Client, Options, Standalone
 from stratalog.core.zookeeper.tree import Tree
 from stratalog.wire.zookeeper.messages import (
     REPLIES,
@@ -83,7 +83,7 @@ def connect_request(
 def give(machine: Standalone, client: Client, frame: bytes) -> None:
     """Let a machine have one frame of a client, as it comes off the wire."""
     data = len(frame).to_bytes(4, "big") + frame
-    assert machine.feed(client, data, 0, len(frame)) == (len(data), 1, 4)
+    assert machine.feed(client, data, 0, Bounds(len(frame))) == (len(data), 1, 4, False)
 
 
 class Talk:

@@ -146,10 +146,19 @@ def tell(
     deleted: EventType,
     data_changed: EventType,
     children_changed: EventType,
+    long_answer_bytes: int,
     /,
 ) -> None: ...
 def digest_of(path: str, node: Znode | Change, /) -> int: ...
 def feed(
-    machine: MachineState, client: ClientState, data: bytes, at: int, frame_bytes_max: int, /
-) -> tuple[int, int, int]: ...
+    machine: MachineState,
+    client: ClientState,
+    data: bytes,
+    at: int,
+    frame_bytes_max: int,
+    answer_bytes_max: int,
+    pending_max: int,
+    slow_max: int,
+    /,
+) -> tuple[int, int, int, bool]: ...
 def commit(machine: MachineState, zxid: int, /) -> None: ...

@@ -51,6 +51,9 @@ _DONE: Final = _pack_multi_header(-1, True, -1)
 _NULL: Final = b"\xff\xff\xff\xff"
 _BLANK: Final = "".join(map(chr, range(0x21)))
 
+MULTI_READ_BYTES_MAX: Final = 16 << 20
+"""The longest answer to a multiRead: it may name one big znode again and again."""
+
 # Looking a member up in an enum takes 0.1 us, and a request would do it twenty times.
 _ERROR: Final = int(OpCode.ERROR)
 _GET_CHILDREN: Final = int(OpCode.GET_CHILDREN)
@@ -173,6 +176,7 @@ def _sync(_tree: Tree, _reader: Reader, data: bytes, at: int) -> bytes:
 
 def _multi_read(tree: Tree, reader: Reader, data: bytes, at: int) -> bytes:
     pieces: list[bytes] = []
+    answered_bytes = 0
     while True:
         (kind, done, _), at = _multi_header(data, at)
         if done:
@@ -183,6 +187,9 @@ def _multi_read(tree: Tree, reader: Reader, data: bytes, at: int) -> bytes:
         (path, _), at = _path_watch(data, at)  # a part of a multiRead leaves no watch
         try:
             body = part(tree, _node(tree, path, reader, Permission.READ))
+            answered_bytes += len(body)
+            if answered_bytes > MULTI_READ_BYTES_MAX:
+                raise JuteError("too much is asked for at once")
             pieces += [_pack_multi_header(kind, False, 0), body]
         except Refused as refused:
             code = int(refused.code)

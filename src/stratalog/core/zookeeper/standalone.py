@@ -104,6 +104,13 @@ _SET_ACL: Final = int(OpCode.SET_ACL)
 _SET_DATA: Final = int(OpCode.SET_DATA)
 
 
+ANSWERS_BYTES_MAX: Final = 64 << 20
+"""How much the reads behind a write may be answered with: they are answered all at once."""
+
+LONG_ANSWER_BYTES: Final = 64 << 10
+"""From here on an answer counts as a long one."""
+
+
 class Farewell(Enum):
     """Why a connection is to be closed once its replies are out."""
 
@@ -115,6 +122,7 @@ class Farewell(Enum):
     ZXID_AHEAD = "the client has seen more than this server knows"
     UNKNOWN_REQUEST = "a request of an unknown type"
     DAMAGED_REQUEST = "a request that cannot be read"
+    ANSWERS_TOO_LONG = "reads behind a write ask for too much at once"
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +139,38 @@ class Options:
     required_schemes: frozenset[str] = frozenset()
     container_never_used_ms_max: int = 0
     rules: Rules = field(default_factory=Rules)
+
+
+class Bounds(NamedTuple):
+    """How much of what a client sent is taken at once.
+
+    Attributes:
+        frame_bytes_max: The longest frame there can be.
+        answer_bytes_max: No more frames are taken after so long answers.
+        pending_max: No more are taken when more than so many wait.
+        slow_max: No more are taken after so many that were not plain: who asks looks at the clock.
+    """
+
+    frame_bytes_max: int
+    answer_bytes_max: int = 1 << 62
+    pending_max: int = 1 << 62
+    slow_max: int = 1 << 62
+
+
+class Fed(NamedTuple):
+    """What was taken.
+
+    Attributes:
+        at: Where the first frame begins that was not.
+        count: How many were.
+        last: Where the body of the last one begins.
+        bounded: Whether it ended because of the bounds on answers or waiting requests.
+    """
+
+    at: int
+    count: int
+    last: int
+    bounded: bool
 
 
 class Client(ClientState):
@@ -309,16 +349,12 @@ class Standalone(MachineState):
         client.pending.clear()
         client.held = None
 
-    def feed(
-        self, client: Client, data: bytes, at: int, frame_bytes_max: int
-    ) -> tuple[int, int, int]:
+    def feed(self, client: Client, data: bytes, at: int, bounds: Bounds) -> Fed:
         """Take the whole frames of what a client sent, each behind its length, from ``at`` on.
 
-        Returns:
-            Where the first one begins that is not whole or whose length cannot be, how many there
-            were, and where the body of the last one begins.
+        At least one is taken, if it is whole and its length can be.
         """
-        return feed(self, client, data, at, frame_bytes_max)
+        return Fed(*feed(self, client, data, at, *bounds))
 
     def receive(self, client: Client, frame: bytes) -> None:
         """Take a frame of a client; what does not make sense ends the connection."""
@@ -644,6 +680,11 @@ class Standalone(MachineState):
         else:
             self._read(client, session, xid, kind, entry)
 
+    def check_answers(self, client: Client) -> None:
+        """Part with a client whose reads behind a write ask for too much; after a long answer."""
+        if sum(map(len, client.out)) > ANSWERS_BYTES_MAX:
+            client.close(Farewell.ANSWERS_TOO_LONG)
+
 
 _IDENTIFYING: Final = frozenset((_AUTH, _SASL))
 _AT_ONCE: Final = frozenset((_AUTH, _SASL, _CLOSE_SESSION))
@@ -676,6 +717,7 @@ tell(
     EventType.NODE_DELETED,
     EventType.NODE_DATA_CHANGED,
     EventType.NODE_CHILDREN_CHANGED,
+    LONG_ANSWER_BYTES,
 )
 
-__all__ = ["Client", "ConnectRequest", "Farewell", "Options", "Standalone"]
+__all__ = ["Bounds", "Client", "ConnectRequest", "Farewell", "Fed", "Options", "Standalone"]

@@ -4,7 +4,15 @@
            --> first frame: a session, within ``handshake_s``, or it is closed
            --> requests, taken together with all others of this turn of the event loop
 
-Replies leave once a turn, in one write.  A client that does not read is not read from either.
+Replies leave once a turn, in one write.  A client that does not read is not read from either, nor
+is one of whose requests too many wait, or too long ones.  What came and is not taken yet waits in
+front of what is not read yet:
+
+    read --> [ kept ] --> frames taken --> [ pending, behind a write ] --> out --> [ unsent ]
+                ^ until the server has had a turn for others, the client has read, the
+                            disk has caught up
+
+What may wait in all connections together is bounded too: the one with the most unsent is cut.
 
 What it counts of itself costs a few additions a read and a write, whatever number of requests they
 carry.  So a reply's latency is that of the oldest request on its way, and what is known of the
@@ -13,6 +21,7 @@ last request are the 8 bytes of its header.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import struct
 from typing import TYPE_CHECKING, Final
@@ -66,6 +75,9 @@ class ClientConnection(FrameConnection):
         self.latency = Spread()
         self.opened_at_ms = 0
         self._asked_at_ms = 0
+        self._stopped = False
+        self._waiting_bytes = 0
+        self._unsent_bytes = 0
         self._word = b""
         self._forget_last()
 
@@ -92,24 +104,64 @@ class ClientConnection(FrameConnection):
         elif self._server.settings.keep_alive:
             self.keep_alive()
 
-    def frames_received(self, frames: list[bytes]) -> None:
-        """Hand requests on."""
-        traffic, client, count, last = self.traffic, self.client, len(frames), frames[-1]
-        traffic.received += count
-        size = len(last) if count == 1 else sum(map(len, frames))
-        traffic.received_bytes += size + _LENGTH_BYTES * count
+    def frames_received(self, data: bytes, at: int) -> int:
+        """Hand requests on; what the server does not take now stays for later."""
+        client = self.client
         if client is None:
-            return
-        if client.session is None and count == 1:
-            self.last_header = self.last_own_header = _CONNECT
-        else:
-            self.last_header = header = last[:_HEADER_BYTES]
-            if header < _SPECIAL_XID:
-                self.last_own_header = header
-        now_ms = self._server.set_clock()
+            return len(data)
+        server, traffic, is_new = self._server, self.traffic, client.session is None
+        now_ms = server.set_clock()
         if not self._asked_at_ms:
             self._asked_at_ms = now_ms
-        self._server.take(client, frames)
+        fed = server.take(client, data, at)
+        count, end = fed.count, fed.at
+        if not count:
+            return end
+        size = end - at
+        traffic.received += count
+        traffic.received_bytes += size
+        if is_new and count == 1:
+            self.last_header = self.last_own_header = _CONNECT
+        else:
+            self.last_header = header = data[fed.last : fed.last + _HEADER_BYTES]
+            if header < _SPECIAL_XID:
+                self.last_own_header = header
+        if fed.bounded and self.is_open:
+            self._stop()
+            if not self._is_crowded(client):
+                asyncio.get_running_loop().call_soon(self.go_on)
+        if client.pending:
+            self._waiting_bytes += size
+            server.waiting_bytes += size
+            if not self._stopped and self._is_crowded(client):
+                self._stop()
+        return end
+
+    def _is_crowded(self, client: Client) -> bool:
+        """Tell whether too much waits behind its writes; if so, their answers are to come."""
+        if not client.pending:
+            return False
+        settings = self._server.settings
+        count = len(client.pending) + len(client.held or ())
+        return (
+            count > settings.outstanding_max
+            or self._server.waiting_bytes > settings.outstanding_bytes_max
+        )
+
+    def _stop(self) -> None:
+        self._stopped = True
+        self.taking = False
+        self.pause_reading()
+
+    def go_on(self) -> None:
+        """Take what was left, then read again, unless something speaks against it still."""
+        client = self.client
+        if client is None or self.throttled or self.writing_paused or self._is_crowded(client):
+            return
+        self._stopped = False
+        self.take_kept()
+        if not self._stopped:
+            self.resume_reading()
 
     def unframed(self, head: bytes) -> bool:
         """Tell a 4-letter word from a length."""
@@ -133,12 +185,33 @@ class ClientConnection(FrameConnection):
 
     def closed(self) -> None:
         """Tell the machine."""
+        self._answered()
+        self._count_unsent(0)
         self._server.forget(self)
 
     def writing_resumed(self) -> None:
         """It reads again: so do we."""
-        if not self.throttled:
-            self.resume_reading()
+        self._count_unsent(0)
+        self.go_on()
+
+    def _answered(self) -> None:
+        """Nothing of it waits."""
+        self._server.waiting_bytes -= self._waiting_bytes
+        self._waiting_bytes = 0
+
+    def _count_unsent(self, unsent_bytes: int) -> None:
+        """Count what waits for it to read; if that is too much in all, cut who reads the least."""
+        server = self._server
+        server.unsent_bytes += unsent_bytes - self._unsent_bytes
+        self._unsent_bytes = unsent_bytes
+        if unsent_bytes and server.unsent_bytes > server.settings.unsent_total_bytes_max:
+            max(server.connections, key=lambda one: one.unsent_bytes).cut()
+
+    def cut(self) -> None:
+        """End it, for it keeps too much of the memory of all."""
+        self.refused(f"it has not read {self.unsent_bytes} bytes, and the others no less")
+        self._count_unsent(0)
+        self.abort()
 
     def flush(self, client: Client, now_ms: int, zxid: int) -> None:
         """Send what its client was told, then close if that was the last of it."""
@@ -169,6 +242,11 @@ class ClientConnection(FrameConnection):
             out.clear()
             if self.writing_paused:
                 self.pause_reading()
+                self._count_unsent(self.unsent_bytes)
+        if self._waiting_bytes and not client.pending:
+            self._answered()
+        if self._stopped and not self._is_crowded(client):
+            asyncio.get_running_loop().call_soon(self.go_on)
         if client.farewell is not None:
             if client.farewell is Farewell.AUTH_FAILED:
                 self._server.machine.statistics.auth_failures += 1

@@ -36,7 +36,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from stratalog.core.zookeeper.identity import SUPER, X509
-from stratalog.core.zookeeper.standalone import Client, Standalone
+from stratalog.core.zookeeper.standalone import Bounds, Client, Fed, Standalone
 from stratalog.core.zookeeper.statistics import Sizes, Traffic
 from stratalog.core.zookeeper.tree import Tree
 from stratalog.errors import InvalidArgumentError, StratalogError
@@ -65,6 +65,15 @@ BACKLOG: Final = 1024
 NONCE_BYTES: Final = 24
 FAREWELL_S_MAX: Final = 1.0
 """How long a stopping server waits for clients that do not read."""
+
+TURN_NS_MAX: Final = 20_000_000
+"""How long the requests of one client are taken before others have their turn."""
+
+ANSWER_BYTES_MAX: Final = 1 << 20
+"""How much they are answered with before it is sent."""
+
+SLOW_REQUESTS: Final = 8
+"""The clock is looked at after so many that are not plain."""
 
 SLICE_ZNODES: Final = 256
 """Znodes of a snapshot written between two turns of the loop: about a millisecond."""
@@ -103,6 +112,10 @@ class CoordinationServer:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._since_snapshot = 0
         self._snapshot_running = False
+        self._bounds = Bounds(
+            settings.frame_bytes_max, ANSWER_BYTES_MAX, settings.outstanding_max, SLOW_REQUESTS
+        )
+        self.waiting_bytes = self.unsent_bytes = 0
         self.departed = Traffic()
         self.traffic_before = Traffic()
         self.reply_sizes = Sizes()
@@ -393,24 +406,38 @@ class CoordinationServer:
         self.machine.set_clock(now_ms, _wall_ms())
         return now_ms
 
-    def take(self, client: Client, frames: list[bytes]) -> None:
-        """Take requests of a client; answers to reads leave at once.
+    def take(self, client: Client, data: bytes, at: int) -> Fed:
+        """Take requests of a client, and tell which; answers to reads leave at once.
 
-        What is to be persisted waits for the end of this turn, for what other clients bring.
+        What is to be persisted waits for the end of this turn, for what other clients bring.  What
+        would take too long, be answered with too much or wait with too many is not taken now.
         """
         if self.failure is not None:
-            return
+            return Fed(len(data), 0, at, bounded=False)
         machine = self.machine
-        for frame in frames:
-            machine.receive(client, frame)
+        fed = machine.feed(client, data, at, self._bounds)
+        if not fed.bounded and fed.at < len(data):
+            fed = self._take_more(client, data, fed)
         if self._settling:
-            return
+            return fed
         if machine.has_proposals:
             self._settling = True
             self._turn_began_ms = machine.now_ms
             self._loop.call_soon(self._settle)
         else:
             self._speak(machine.now_ms)
+        return fed
+
+    def _take_more(self, client: Client, data: bytes, fed: Fed) -> Fed:
+        """Go on as long as that is fair to the others."""
+        end_ns = time.monotonic_ns() + TURN_NS_MAX
+        while not fed.bounded:
+            more = self.machine.feed(client, data, fed.at, self._bounds)
+            if not more.count:
+                break
+            late = time.monotonic_ns() > end_ns and more.at < len(data)
+            fed = Fed(more.at, fed.count + more.count, more.last, bounded=more.bounded or late)
+        return fed
 
     # ---- persist, then speak ----
 
@@ -538,8 +565,7 @@ class CoordinationServer:
         for connection in self.connections:
             if connection.throttled:
                 connection.throttled = False
-                if not connection.writing_paused:
-                    connection.resume_reading()
+                connection.go_on()
 
     # ---- snapshots ----
 

@@ -39,9 +39,12 @@ class Settings:
         digests: Whether digests are kept.
         frame_bytes_max: ``jute.maxbuffer``.
         unsent_bytes_max: How much may wait for a client that does not read.
+        unsent_total_bytes_max: How much may wait for all of them together.
         connections_per_address_max: ``maxClientCnxns``; 0: no limit.
         connections_max: ``maxCnxns``; 0: no limit.
-        outstanding_max: ``globalOutstandingLimit``: writes on their way before reading stops.
+        outstanding_max: ``globalOutstandingLimit``: writes on their way before reading stops, and
+            requests of one connection that wait behind them.
+        outstanding_bytes_max: The same in bytes of requests.
         digest_auth: Whether there is the scheme ``digest``.
         schemes: Schemes beside ``ip`` and ``digest`` (``authProvider.N``).
         create_directories: ``datadir.autocreate``: whether missing directories are made.
@@ -85,9 +88,11 @@ class Settings:
     digests: bool = True
     frame_bytes_max: int = 0xFFFFF
     unsent_bytes_max: int = 64 << 20
+    unsent_total_bytes_max: int = 512 << 20
     connections_per_address_max: int = 60
     connections_max: int = 0
     outstanding_max: int = 1000
+    outstanding_bytes_max: int = 32 << 20
     digest_auth: bool = True
     schemes: Mapping[str, Scheme] = field(default_factory=dict)
     create_directories: bool = True

@@ -1,6 +1,6 @@
 /* module.c -- stratalog.core.zookeeper._fast: frames in, commits in.
  *
- *     feed(machine, client, data, at, frame_bytes_max)    whole frames of `data`, from `at` on
+ *     feed(machine, client, data, at, bounds...)          whole frames of `data`, from `at` on
  *           |
  *           +-- plain, and the machine is `fast`:   read.c, write.c
  *           +-- anything else:                      machine.receive(client, frame)
@@ -19,6 +19,7 @@
 
 PyObject *open_acl;
 PyObject *node_created, *node_deleted, *data_changed, *children_changed;
+static Py_ssize_t long_answer_bytes;
 
 /* ---- bytes ---- */
 
@@ -184,60 +185,97 @@ static int count_reads(const house *in, i64 reads) {
     return result;
 }
 
+/* The bytes of the answers from `*seen` on, which is moved behind them. */
+static i64 bytes_answered(client_state *client, Py_ssize_t *seen) {
+    i64 bytes = 0;
+    for (Py_ssize_t end = PyList_Size(client->out); *seen < end; ++*seen)
+        bytes += PyBytes_Size(PyList_GetItem(client->out, *seen));
+    return bytes;
+}
+
+static i64 waiting_of(client_state *client) {
+    i64 held = is_none(client->held) ? 0 : PyObject_Size(client->held);
+    return ((queue *)client->pending)->count + held;
+}
+
+/* Let Python take a frame. */
+static outcome receive(PyObject *machine, client_state *client, const uint8_t *frame,
+                       Py_ssize_t bytes) {
+    PyObject *copy = PyBytes_FromStringAndSize((const char *)frame, bytes), *done = NULL;
+    if (copy != NULL)
+        done = PyObject_CallMethod(machine, "receive", "OO", (PyObject *)client, copy);
+    Py_XDECREF(copy);
+    Py_XDECREF(done);
+    return done == NULL ? FAULT : DONE;
+}
+
 PyDoc_STRVAR(
     feed_doc,
-    "feed(machine, client, data, at, frame_bytes_max)\n--\n\n"
-    "Take the whole frames of ``data`` from ``at`` on.\n\n"
-    "Returns:\n"
-    "    Where the first one begins that is not whole, or whose length cannot be; how many\n"
-    "    there were; and where the last one's body begins.");
+    "feed(machine, client, data, at, frame_bytes_max, answer_bytes_max, pending_max, slow_max)\n"
+    "--\n\n"
+    "Take the whole frames of ``data`` from ``at`` on, within the bounds; see standalone.py.");
 
 static PyObject *feed(PyObject *module, PyObject *args) {
     (void)module;
     PyObject *machine, *who, *data;
     Py_ssize_t at;
-    i64 frame_bytes_max;
+    i64 frame_max, answer_max, pending_max, slow_max;
     house in;
-    if (!PyArg_ParseTuple(args, "OOSnL", &machine, &who, &data, &at, &frame_bytes_max)) return NULL;
+    if (!PyArg_ParseTuple(args, "OOSnLLLL", &machine, &who, &data, &at, &frame_max, &answer_max,
+                          &pending_max, &slow_max))
+        return NULL;
     client_state *client = client_of(who);
     if (client == NULL || !house_of(machine, &in)) return NULL;
     char *memory;
-    Py_ssize_t bytes, count = 0, last = at;
+    Py_ssize_t bytes;
     if (PyBytes_AsStringAndSize(data, &memory, &bytes) < 0) return NULL;
     if (at < 0 || at > bytes) {
         PyErr_SetString(PyExc_ValueError, "at lies outside of data");
         return NULL;
     }
-    i64 reads = 0;
-    while (bytes - at >= LENGTH_BYTES) {
+    Py_ssize_t count = 0, last = at, seen = PyList_Size(client->out);
+    i64 reads = 0, slow = 0, answered = 0;
+    bool bounded = false;
+    while (bytes - at >= LENGTH_BYTES && !bounded && slow < slow_max) {
         const uint8_t *frame = (const uint8_t *)memory + at + LENGTH_BYTES;
         i64 length = (int32_t)get32((const uint8_t *)memory + at);
-        if (length < 0 || length > frame_bytes_max || length > bytes - at - LENGTH_BYTES) break;
+        if (length < 0 || length > frame_max || length > bytes - at - LENGTH_BYTES) break;
         last = at + LENGTH_BYTES;
         at = last + (Py_ssize_t)length;
         count++;
         if (!is_none(client->farewell)) continue;
         outcome result = take(&in, client, frame, (Py_ssize_t)length, &reads);
         if (result == SLOW) {
-            PyObject *copy = PyBytes_FromStringAndSize((const char *)frame, (Py_ssize_t)length);
-            PyObject *received =
-                copy == NULL ? NULL : PyObject_CallMethod(machine, "receive", "OO", who, copy);
-            Py_XDECREF(copy);
-            Py_XDECREF(received);
-            if (received == NULL || !house_of(machine, &in)) result = FAULT;
+            slow++;
+            result = receive(machine, client, frame, (Py_ssize_t)length);
+            if (result == DONE && (!house_of(machine, &in) || client_of(who) == NULL))
+                result = FAULT;
         }
         if (result == FAULT) return NULL;
+        answered += bytes_answered(client, &seen);
+        bounded = answered > answer_max || waiting_of(client) > pending_max;
     }
     if (count_reads(&in, reads) < 0) return NULL;
-    return Py_BuildValue("nnn", at, count, last);
+    return Py_BuildValue("nnnO", at, count, last, bounded ? Py_True : Py_False);
 }
 
 /* ---- commits in ---- */
 
+/* After a long answer, Python looks at what they are all together. */
+static int check_answers(PyObject *machine, client_state *client) {
+    Py_ssize_t count = PyList_Size(client->out);
+    if (count == 0 || PyBytes_Size(PyList_GetItem(client->out, count - 1)) <= long_answer_bytes)
+        return 0;
+    PyObject *done = PyObject_CallMethod(machine, "check_answers", "O", (PyObject *)client);
+    Py_XDECREF(done);
+    return done == NULL ? -1 : 0;
+}
+
 /* Answer the reads that waited behind a write, up to the next one. */
 static int resume(const house *in, PyObject *machine, client_state *client, i64 *reads) {
-    queue *pending = (queue *)client->pending;
-    while (pending->count > 0 && !is_none(client->session) && is_none(client->farewell)) {
+    while (!is_none(client->session) && is_none(client->farewell)) {
+        queue *pending = (queue *)client->pending;
+        if (pending->count == 0) return 0;
         if (Py_TYPE(queue_head(pending)) == write_type) return 0;
         PyObject *entry = queue_pop(pending);
         outcome result = SLOW;
@@ -251,7 +289,8 @@ static int resume(const house *in, PyObject *machine, client_state *client, i64 
             result = done == NULL ? FAULT : DONE;
         }
         Py_DECREF(entry);
-        if (result == FAULT) return -1;
+        if (result == FAULT || check_answers(machine, client) < 0) return -1;
+        if (client_of((PyObject *)client) == NULL) return -1;
     }
     return 0;
 }
@@ -312,16 +351,19 @@ static PyObject *commit(PyObject *module, PyObject *args) {
 
 /* ---- the module ---- */
 
-PyDoc_STRVAR(tell_doc, "tell(open_acl, created, deleted, data_changed, children_changed)\n--\n\n"
-                       "Say which objects of Python's stand for the open ACL and the events.");
+PyDoc_STRVAR(
+    tell_doc,
+    "tell(open_acl, created, deleted, data_changed, children_changed, long_answer_bytes)\n--\n\n"
+    "Say which objects of Python's stand for the open ACL and the events, and what a long answer "
+    "is.");
 
 static PyObject *tell(PyObject *module, PyObject *args) {
     (void)module;
     PyObject *told[5];
     PyObject **places[] = {&open_acl, &node_created, &node_deleted, &data_changed,
                            &children_changed};
-    if (!PyArg_ParseTuple(args, "O!OOOO", &PyTuple_Type, &told[0], &told[1], &told[2], &told[3],
-                          &told[4]))
+    if (!PyArg_ParseTuple(args, "O!OOOOn", &PyTuple_Type, &told[0], &told[1], &told[2], &told[3],
+                          &told[4], &long_answer_bytes))
         return NULL;
     for (int n = 0; n < 5; n++) {
         PyObject *before = *places[n];
