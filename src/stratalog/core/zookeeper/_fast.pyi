@@ -1,4 +1,4 @@
-"""The plain requests of a ZooKeeper, in C: see fast/fast.h."""
+# The plain requests of a ZooKeeper, in C: see fast/fast.h.
 
 from collections.abc import Iterator
 from typing import Any, Generic, TypeVar
@@ -53,7 +53,7 @@ class Prepared:
     payload: bytes
     def __init__(
         self,
-        type: int,
+        kind: int,
         session_id: int,
         cxid: int,
         zxid: int,

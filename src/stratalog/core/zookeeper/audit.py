@@ -10,7 +10,8 @@ not, and the ephemerals that go with a session.  Reads are not, nor what the ser
 ``Audited`` is the machine with ears.  It overrides what the server calls, and nothing within, so
 that a server without an audit log runs the plain machine and pays nothing:
 
-    receive         every request, none goes to C; a write was taken: remember who, from where, and what they asked for
+    receive         every request, for none goes to C; was a write taken, remember who, from where,
+                    and what they asked for
     take_proposals  the transaction that it became, in the same order within a session
     committed       it is on the disk and applied: tell, before its reply leaves
 

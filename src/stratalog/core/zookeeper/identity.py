@@ -268,8 +268,8 @@ def masked(acl: Acl) -> Acl:
 class AclTable(AclCounts):
     """ACLs by index, each once, as long as a znode has it; index -1 is the open one.
 
-    The open ACL, which nearly every znode has, also stands under an index of its own: 0 while nobody
-    uses it.  C counts its uses.
+    The open ACL, which nearly every znode has, also stands under an index of its own, 0 while
+    nobody uses it.  C counts its uses.
 
     Source: ``ReferenceCountedACLCache.java``.
     """

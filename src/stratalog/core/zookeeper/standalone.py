@@ -162,13 +162,13 @@ class Fed(NamedTuple):
 
     Attributes:
         at: Where the first frame begins that was not.
-        count: How many were.
+        frames: How many were.
         last: Where the body of the last one begins.
         bounded: Whether it ended because of the bounds on answers or waiting requests.
     """
 
     at: int
-    count: int
+    frames: int
     last: int
     bounded: bool
 
@@ -256,6 +256,11 @@ class Standalone(MachineState):
         schemes: What identities there are beside the standard ones.
         now_ms: A monotonic clock.
     """
+
+    tree: Tree
+    preparer: Preparer
+    tracker: SessionTracker
+    statistics: Statistics
 
     def __init__(
         self,

@@ -95,6 +95,8 @@ class Tree(TreeState):
         digests: Whether the digest is kept (``digest.enabled``).
     """
 
+    acls: AclTable
+
     def __init__(self, *, extended: bool = False, digests: bool = True) -> None:
         self.extended = extended
         self.digests = digests

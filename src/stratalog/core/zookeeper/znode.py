@@ -10,9 +10,9 @@ a container or of a znode with a time to live is 0.
                        5 bytes                  the session of server 255 where they are off
                        any other                ephemeral: the session that it goes with
 
-``Znode`` is one of the tree; ``children`` is None until there is one.  ``Change`` is what one will be
-once the transactions on their way are applied.  Both lie in C (fast/types.c), where the requests that
-come in numbers are handled, and so does ``digest_of``.
+``Znode`` is one of the tree; ``children`` is None until there is one.  ``Change`` is what one will
+be once the transactions on their way are applied.  Both lie in C (fast/types.c), where the requests
+that come in numbers are handled, and so does ``digest_of``.
 
 Source: ``DataNode.java``, ``EphemeralType.java``.
 """

@@ -114,7 +114,7 @@ class ClientConnection(FrameConnection):
         if not self._asked_at_ms:
             self._asked_at_ms = now_ms
         fed = server.take(client, data, at)
-        count, end = fed.count, fed.at
+        count, end = fed.frames, fed.at
         if not count:
             return end
         size = end - at

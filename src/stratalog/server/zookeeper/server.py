@@ -433,10 +433,10 @@ class CoordinationServer:
         end_ns = time.monotonic_ns() + TURN_NS_MAX
         while not fed.bounded:
             more = self.machine.feed(client, data, fed.at, self._bounds)
-            if not more.count:
+            if not more.frames:
                 break
             late = time.monotonic_ns() > end_ns and more.at < len(data)
-            fed = Fed(more.at, fed.count + more.count, more.last, bounded=more.bounded or late)
+            fed = Fed(more.at, fed.frames + more.frames, more.last, bounded=more.bounded or late)
         return fed
 
     # ---- persist, then speak ----

@@ -189,7 +189,7 @@ static PyMemberDef session_members[] = {
 static PyObject *prepared_new(PyTypeObject *type, PyObject *args, PyObject *named) {
     prepared got;
     PyObject *digest;
-    static char *names[] = {"type",   "session_id", "cxid",    "zxid",    "time_ms",
+    static char *names[] = {"kind",   "session_id", "cxid",    "zxid",    "time_ms",
                             "fields", "digest",     "payload", "digests", NULL};
     memset(&got, 0, sizeof got);
     if (!PyArg_ParseTupleAndKeywords(args, named, "iLiLLO!OSO!", names, &got.type, &got.session_id,
