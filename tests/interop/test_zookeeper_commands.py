@@ -44,7 +44,6 @@ SUPER_DIGEST = "super:D/InIHSb7yEEbrWz8b9l71RjZJU="  # of super:test
 NO_JVM = "there is no Java machine and no Netty here"
 NO_THREADS = "one thread does what Apache's does in several with queues between them"
 NO_CACHE = "there is no cache of serialised replies"
-NO_THROTTLE = "requests and connections are not throttled by tokens or queues"
 NO_LAZY_WATCHES = "a closed connection's watches are removed at once"
 TLS_UNCOUNTED = "TLS handshakes happen inside the event loop, which does not count them"
 NO_RESTORE = "restore is not built"
@@ -71,15 +70,6 @@ NOT_MEASURED = {
     "response_packet_cache_misses": NO_CACHE,
     "response_packet_get_children_cache_hits": NO_CACHE,
     "response_packet_get_children_cache_misses": NO_CACHE,
-    "stale_requests": NO_THROTTLE,
-    "stale_requests_dropped": NO_THROTTLE,
-    "stale_replies": NO_THROTTLE,
-    "throttled_ops": NO_THROTTLE,
-    "large_requests_rejected": NO_THROTTLE,
-    "request_throttle_wait_count": NO_THROTTLE,
-    "request_throttle_queue_time_ms": NO_THROTTLE,
-    "connection_drop_count": NO_THROTTLE,
-    "connection_token_deficit": NO_THROTTLE,
     "add_dead_watcher_stall_time": NO_LAZY_WATCHES,
     "dead_watchers_queued": NO_LAZY_WATCHES,
     "dead_watchers_cleared": NO_LAZY_WATCHES,
@@ -112,7 +102,8 @@ COUNTED_ALIKE = (
     "min_client_response_size", "last_client_response_size", "connection_request_count",
     "connection_revalidate_count", "watch_bytes", "cnt_node_changed_watch_count",
     "sum_node_changed_watch_count", "cnt_node_deleted_watch_count", "cnt_updatelatency",
-    "digest_mismatches_count", "connection_rejected",
+    "digest_mismatches_count", "connection_rejected", "stale_requests", "stale_replies",
+    "throttled_ops", "large_requests_rejected", "cnt_connection_token_deficit",
     "sessionless_connections_expired", "cnt_startup_txns_loaded", "connection_drop_probability",
     "app_quota_count_limit_per_namespace", "app_quota_bytes_usage_per_namespace",
 )  # fmt: skip

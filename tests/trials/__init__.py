@@ -24,6 +24,7 @@ The same done to a coordination server, a hundred higher:
     106  every bit of logs and snapshots flipped              the same tree, or told where
     108  full file systems                                    ends with the reason, goes on later
     109  EIO from every sync                                  ends with the reason, answers no more
+    125  malformed frames; files that lie                     the right error, or a closed connection
 
 The numbers are those of the project's reliability scorecard.  Each row counts the faults that
 really fired (none is a failure) and is run a second time on a copy of the engine with a bug planted
@@ -37,6 +38,7 @@ seed, but for the scheduler's and the disk's own.
     disk.py   file systems to break          recorder.py  the disk that remembers (nbdkit)
     service.py  the victim that is a coordination server      traffic.py  clients that know
     damage.py   rows 105 and 106                              planted.py  bugs in Python modules
+    hostile.py  servers under attack                          mangled.py  files of row 125
     rowNN_*.py  one row each: `run(bench)`
 
 A row that cannot run here (no root, no loop devices, no strace) says why and is skipped, not

@@ -1,9 +1,10 @@
-"""The victim of rows 101 to 109: a coordination server with small logs and frequent snapshots.
+"""The victim of rows 101 to 135: a coordination server with whatever settings a row wants.
 
     python -m tests.trials.service DATA_DIR [NAME=NUMBER ...]
 
-A NAME is one of ``Settings``.  It says where it listens in one line, ends cleanly on SIGTERM, and
-with 1 and the reason on standard error when the disk stopped it, or kept it from starting: as
+A NAME is one of ``Settings``, of its ``options.``, or of their ``rules.``; ``pem=FILE`` with a key
+and certificates opens the TLS port.  It says where it listens in one line, ends cleanly on SIGTERM,
+and with 1 and the reason on standard error when the disk stopped it, or kept it from starting: as
 ``stratalog serve`` does.
 """
 
@@ -18,12 +19,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from . import planted
 from .traffic import Writer, check_all
 
 if TYPE_CHECKING:
+    from stratalog.server.zookeeper.settings import Settings
+
     from .bench import Bench
     from .traffic import Found
 
@@ -37,9 +40,8 @@ async def serve(data_dir: Path, numbers: dict[str, int | str]) -> str | None:
     """Serve until SIGTERM or failure; return the reason of a failure."""
     from stratalog.errors import StratalogError
     from stratalog.server.zookeeper.server import CoordinationServer
-    from stratalog.server.zookeeper.settings import Settings
 
-    server = CoordinationServer(Settings(data_dir, port=0, **numbers))  # type: ignore[arg-type]
+    server = CoordinationServer(settings_of(data_dir, numbers))
     asked = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asked.set)
     try:
@@ -55,13 +57,33 @@ async def serve(data_dir: Path, numbers: dict[str, int | str]) -> str | None:
     return None if server.failure is None else f"stopped: {server.failure}"
 
 
+def settings_of(data_dir: Path, numbers: dict[str, int | str]) -> Settings:
+    """Make settings of names and numbers."""
+    from stratalog.core.zookeeper.prepare import Rules
+    from stratalog.core.zookeeper.standalone import Options
+    from stratalog.server.tls import Store, TlsSettings
+    from stratalog.server.zookeeper.settings import Settings
+
+    parts: dict[str, dict[str, Any]] = {"": {}, "options": {}, "rules": {}}
+    for name, number in numbers.items():
+        part, _, key = name.rpartition(".")
+        parts[part][key] = number
+    own = parts[""]
+    if pem := own.pop("pem", ""):
+        own["tls"] = TlsSettings(Store(Path(pem)), client_auth="none")
+    options = Options(**parts["options"], rules=Rules(**parts["rules"]))
+    return Settings(data_dir, port=0, options=options, **own)
+
+
 def main() -> int:
     """Parse and serve."""
+    from stratalog.net.loop import run
+
     numbers: dict[str, int | str] = {}
     for word in sys.argv[2:]:
         name, _, value = word.partition("=")
         numbers[name] = int(value) if value.lstrip("-").isdigit() else value
-    reason = asyncio.run(serve(Path(sys.argv[1]), numbers))
+    reason = run(serve(Path(sys.argv[1]), numbers))
     if reason is not None:
         print(reason, file=sys.stderr, flush=True)
     return 0 if reason is None else 1

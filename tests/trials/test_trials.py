@@ -1,4 +1,4 @@
-"""The quick form of each reliability trial: all of them together take under three minutes.
+"""The quick form of each reliability trial: all of them together take under five minutes.
 
 A row that needs root, loop devices, strace or nbdkit is skipped with the reason where those are not
 there.  What is asserted is the command's own verdict: promises kept, faults fired, planted bug
@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
-ROWS = (1, 2, 3, 4, 5, 6, 8, 9, 10, 11, 12, 101, 103, 105, 106, 108, 109)
+ROWS = (1, 2, 3, 4, 5, 6, 8, 9, 10, 11, 12, 101, 103, 105, 106, 108, 109, 125)
 
 pytestmark = [pytest.mark.trial]
 

@@ -123,6 +123,9 @@ class Farewell(Enum):
     UNKNOWN_REQUEST = "a request of an unknown type"
     DAMAGED_REQUEST = "a request that cannot be read"
     ANSWERS_TOO_LONG = "reads behind a write ask for too much at once"
+    TOO_MANY_SESSIONS = "too many sessions begin at once"
+    TOO_LARGE_NOW = "large requests on their way are too many"
+    STALE_REQUEST = "a request waited for longer than its session would"
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,6 +105,15 @@ class Statistics:
         watch_bytes: Bytes of events.
         auth_failures: Connections ended because somebody was not who they said.
         connections_rejected: Because there were too many.
+        connections_dropped: Closed by their clients.
+        large_requests_rejected: Because too many bytes of such were on their way.
+        stale_requests: Handed on though nobody waited for them any more.
+        stale_requests_dropped: Not handed on, for the same reason.
+        stale_replies: Nobody was there to take them.
+        throttle_waits: How often the first in the queue had to wait.
+        throttle_times: How long requests were in the queue, ms.
+        throttled_ops: Requests refused because they waited too long there.
+        token_deficits: Tokens that were out as a session began.
         handshakes_overdue: Connections ended because no first frame came.
         batches: Transactions of one group of the log.
         syncs: From asking for a sync until it was seen to be over, ms.
@@ -118,10 +127,12 @@ class Statistics:
     """
 
     __slots__ = (
-        "auth_failures", "batches", "connection_requests", "connections_rejected",
-        "handshakes_overdue", "latency", "loads", "reads", "reads_answered", "replayed",
-        "replays", "revalidations", "sessions_expired", "snapshot_errors", "snapshot_loads",
-        "snapshots", "snapshots_refused", "syncs", "told", "updates", "watch_bytes",
+        "auth_failures", "batches", "connection_requests", "connections_dropped",
+        "connections_rejected", "handshakes_overdue", "large_requests_rejected", "latency",
+        "loads", "reads", "reads_answered", "replayed", "replays", "revalidations",
+        "sessions_expired", "snapshot_errors", "snapshot_loads", "snapshots", "snapshots_refused",
+        "stale_replies", "stale_requests", "stale_requests_dropped", "syncs", "throttle_times",
+        "throttle_waits", "throttled_ops", "token_deficits", "told", "updates", "watch_bytes",
         "writes_logged",
     )  # fmt: skip
 
@@ -130,6 +141,7 @@ class Statistics:
         self.batches, self.syncs, self.snapshots = Summary(), Summary(), Summary()
         self.loads, self.snapshot_loads = Summary(), Summary()
         self.replays, self.replayed = Summary(), Summary()
+        self.throttle_times, self.token_deficits = Summary(), Summary()
         self.told = {event: Summary() for event in EventType}
         self.reset()
 
@@ -137,13 +149,17 @@ class Statistics:
         """Begin again, as the command ``srst`` wants it."""
         for summary in (
             self.latency, self.reads, self.updates, self.batches, self.syncs, self.snapshots,
-            self.loads, self.snapshot_loads, self.replays, self.replayed, *self.told.values(),
+            self.loads, self.snapshot_loads, self.replays, self.replayed, self.throttle_times,
+            self.token_deficits, *self.told.values(),
         ):  # fmt: skip
             summary.reset()
         self.connection_requests = self.revalidations = self.sessions_expired = 0
         self.reads_answered = self.writes_logged = self.watch_bytes = 0
         self.auth_failures = self.connections_rejected = self.handshakes_overdue = 0
         self.snapshot_errors = self.snapshots_refused = 0
+        self.connections_dropped = self.large_requests_rejected = 0
+        self.stale_requests = self.stale_requests_dropped = self.stale_replies = 0
+        self.throttle_waits = self.throttled_ops = 0
 
     def triggered(self, event: EventType, watchers: int) -> None:
         """An event went to so many watchers."""

@@ -22,7 +22,7 @@ import logging
 import os
 import pwd
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 from stratalog.core.zookeeper.audit import Audited, Event, Result
 from stratalog.core.zookeeper.identity import Scheme
@@ -54,9 +54,12 @@ class AuditLog:
         self, tree: Tree, options: Options, *, schemes: Mapping[str, Scheme], now_ms: int
     ) -> Audited:
         """Return a machine that tells of its changes here."""
-        return Audited(
-            tree, options, schemes=schemes, now_ms=now_ms, user=self._user, tell=self.tell
-        )
+        return Audited(tree, options, schemes=schemes, now_ms=now_ms, **self.arguments)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What a machine with ears wants beside the rest."""
+        return {"user": self._user, "tell": self.tell}
 
     def tell(self, event: Event) -> None:
         """Write an event's line."""

@@ -33,6 +33,7 @@ from stratalog.core.zookeeper.identity import X509, Sasl, Scheme
 from stratalog.core.zookeeper.prepare import Rules
 from stratalog.core.zookeeper.sasl import SaslOptions
 from stratalog.core.zookeeper.standalone import Options
+from stratalog.core.zookeeper.throttle import ThrottleOptions
 from stratalog.errors import ConfigurationError, InvalidArgumentError
 from stratalog.server.zookeeper.keys import (
     KEYS,
@@ -272,7 +273,9 @@ class _Settling:
         self._chosen = {each.name: each for each in given}  # the strongest comes last
         self._made = Configuration(Settings(Path()))
         self._values: dict[str, Any] = {}
-        self._parts: dict[str, dict[str, Any]] = {"": {}, "options": {}, "options.rules": {}}
+        self._parts: dict[str, dict[str, Any]] = {
+            "": {}, "options": {}, "options.rules": {}, "throttle": {},
+        }  # fmt: skip
 
     def settle(self) -> Configuration:
         for each in self._chosen.values():
@@ -289,9 +292,11 @@ class _Settling:
         self._settle_admin()
         self._settle_metrics()
         self._settle_audit()
+        self._settle_throttle()
         parts = self._parts
         rules = Rules(**parts["options.rules"])
         parts[""]["options"] = Options(rules=rules, **parts["options"])
+        parts[""]["throttle"] = ThrottleOptions(**parts["throttle"])
         self._made.settings = Settings(**parts[""])
         return self._made
 
@@ -619,6 +624,19 @@ class _Settling:
                 f"an audit log through {logger} is asked for, and Java classes cannot be loaded; "
                 f"what is here writes the lines of {_AUDIT_LOGGER}", "audit.impl.class",
             )  # fmt: skip
+
+    def _settle_throttle(self) -> None:
+        values = self._values
+        large_bytes = values.get("largeRequestMaxBytes")
+        if large_bytes is not None:
+            if large_bytes > 0:
+                self._set("throttle.large_bytes_max", large_bytes)
+            else:
+                self._warn(f"largeRequestMaxBytes={large_bytes} is no limit; the default stays")
+        for kind in ("global", "local", "renew"):
+            name = f"connection_throttle_{kind}_session_weight"
+            if values.get(name, 1) <= 0:
+                self._warn(f"{name}={values[name]} is no weight; the default stays")
 
     def _port(self, port: int, name: str) -> int:
         if not 0 <= port <= 0xFFFF:

@@ -183,6 +183,10 @@ class ClientConnection(FrameConnection):
         """Say why it is closed."""
         _log.warning("%s:%d: closed: %s", *self.peer, reason)
 
+    def eof_received(self) -> None:
+        """The client hung up; what still has to be sent nobody will read."""
+        self._server.machine.statistics.connections_dropped += 1
+
     def closed(self) -> None:
         """Tell the machine."""
         self._answered()

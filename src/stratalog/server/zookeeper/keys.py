@@ -42,6 +42,7 @@ class Kind(Enum):
 
     TEXT = "a text"
     WHOLE = "a whole number"  # Integer.parseInt: nothing else will do
+    REAL = "a number"  # Double.parseDouble: nothing else will do
     NUMBER = "a number of 32 bits"  # Integer.getInteger: 0x10 and 010 too; else the default
     LONG = "a number of 64 bits"  # Long.getLong: the same
     FLAG = "true or false"  # parseBoolean of QuorumPeerConfig: nothing else will do
@@ -116,6 +117,26 @@ _WIRED: Final = (
     _wired(
         "znode.container.maxNeverUsedIntervalMs", Kind.LONG, "options.container_never_used_ms_max"
     ),
+    # how much at once
+    _wired("connection_throttle_tokens", Kind.NUMBER, "throttle.tokens"),
+    _wired("connection_throttle_fill_time", Kind.NUMBER, "throttle.fill_ms", least=1),
+    _wired("connection_throttle_fill_count", Kind.NUMBER, "throttle.fill_count"),
+    _wired("connection_throttle_freeze_time", Kind.NUMBER, "throttle.freeze_ms"),
+    _wired("connection_throttle_drop_increase", Kind.REAL, "throttle.drop_increase"),
+    _wired("connection_throttle_drop_decrease", Kind.REAL, "throttle.drop_decrease"),
+    _wired("connection_throttle_decrease_ratio", Kind.REAL, "throttle.decrease_ratio"),
+    _wired("connection_throttle_weight_enabled", Kind.TRUTH, "throttle.weighted"),
+    _wired("connection_throttle_global_session_weight", Kind.NUMBER, "throttle.weight_new"),
+    _wired("connection_throttle_local_session_weight", Kind.NUMBER, "throttle.weight_local"),
+    _wired("connection_throttle_renew_session_weight", Kind.NUMBER, "throttle.weight_renewed"),
+    _wired("request_throttle_max_requests", Kind.NUMBER, "throttle.requests_max"),
+    _wired("request_throttle_stall_time", Kind.NUMBER, "throttle.stall_ms", least=0),
+    _wired("request_throttle_drop_stale", Kind.TRUTH, "throttle.drop_stale"),
+    _wired("request_stale_connection_check", Kind.TRUTH, "throttle.stale_if_gone"),
+    _wired("request_stale_latency_check", Kind.TRUTH, "throttle.stale_if_late"),
+    _wired("throttled_op_wait_time", Kind.NUMBER, "throttle.refuse_after_ms"),
+    _wired("largeRequestMaxBytes", Kind.NUMBER),
+    _wired("largeRequestThreshold", Kind.NUMBER, "throttle.large_from_bytes"),
     # who they are
     _wired("java.security.auth.login.config", Kind.TEXT),
     _wired("sasl.serverconfig", Kind.TEXT),
@@ -181,19 +202,11 @@ _TLS_LATER: Final = _names("""
 
 _LATER: Final = _names("""
     IPAuthenticationProvider.usexforwardedfor admin.portUnification
-    client.certReload client.portUnification connection_throttle_decrease_ratio
-    connection_throttle_drop_decrease connection_throttle_drop_increase
-    connection_throttle_fill_count connection_throttle_fill_time connection_throttle_freeze_time
-    connection_throttle_global_session_weight connection_throttle_local_session_weight
-    connection_throttle_renew_session_weight connection_throttle_tokens
-    connection_throttle_weight_enabled emulate353TTLNodes ensembleAuthName fips-mode
+    client.certReload client.portUnification emulate353TTLNodes ensembleAuthName fips-mode
     kerberos.canonicalizeHostNames kerberos.minReLoginTimeMs kerberos.removeHostFromPrincipal
-    kerberos.removeRealmFromPrincipal kinit largeRequestMaxBytes largeRequestThreshold
-    metricsProvider.httpsPort request_stale_connection_check request_stale_latency_check
-    request_throttle_drop_stale request_throttle_max_requests request_throttle_stall_time
-    requireKerberosConfig security.auth_to_local serializeLastProcessedZxid.enabled
-    server.principal server.realm ssl.authProvider ssl.sslProvider throttled_op_wait_time
-    txnLogSizeLimitInKb
+    kerberos.removeRealmFromPrincipal kinit metricsProvider.httpsPort requireKerberosConfig
+    security.auth_to_local serializeLastProcessedZxid.enabled server.principal server.realm
+    ssl.authProvider ssl.sslProvider txnLogSizeLimitInKb
 """)
 
 _ENSEMBLE: Final = _names("""
@@ -322,7 +335,7 @@ def is_of_the_jvm(name: str) -> bool:
     return name.startswith(_JVM)
 
 
-def value_of(kind: Kind, text: str, *, java: bool) -> str | int | bool:
+def value_of(kind: Kind, text: str, *, java: bool) -> str | int | float | bool:
     """Return what a text means.
 
     Args:
@@ -335,6 +348,8 @@ def value_of(kind: Kind, text: str, *, java: bool) -> str | int | bool:
     """
     if kind is Kind.TEXT:
         return text
+    if kind is Kind.REAL:
+        return _real(text)
     if kind in (Kind.WHOLE, Kind.NUMBER, Kind.LONG):
         number = _whole(text) if kind is Kind.WHOLE else _decoded(text)
         limit = 1 << (63 if kind is Kind.LONG else 31)
@@ -366,6 +381,12 @@ def _whole(text: str) -> int:
     if not re.fullmatch(r"[+-]?[0-9]+", text):
         raise ValueError(f"{text!r} is not a whole number")
     return int(text)
+
+
+def _real(text: str) -> float:
+    if not re.fullmatch(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?[fFdD]?", text):
+        raise ValueError(f"{text!r} is not a number")
+    return float(text.rstrip("fFdD"))
 
 
 def _decoded(text: str) -> int:

@@ -63,6 +63,26 @@ def _reply_bytes(server: CoordinationServer) -> int:
     return max(traffic.sent_bytes - watch_bytes, 0)
 
 
+def _zeros(times: int) -> Summary:
+    summary = Summary()
+    summary.add(0, times)
+    return summary
+
+
+def _token_deficits(server: CoordinationServer) -> Summary:
+    """Without a limit nobody counts: no token is ever out."""
+    statistics = server.machine.statistics
+    limited = server.settings.throttle.limits
+    return statistics.token_deficits if limited else _zeros(statistics.connection_requests)
+
+
+def _throttle_times(server: CoordinationServer) -> Summary:
+    """Without a limit nobody counts: no request ever waits."""
+    statistics = server.machine.statistics
+    limited = server.settings.throttle.limits
+    return statistics.throttle_times if limited else _zeros(statistics.latency.count)
+
+
 GAUGES: Final[dict[str, NumberOf]] = {
     "ephemerals_count": lambda s: sum(map(len, s.machine.tree.ephemerals.values())),
     "num_alive_connections": lambda s: len(s.connections),
@@ -74,7 +94,7 @@ GAUGES: Final[dict[str, NumberOf]] = {
     "packets_sent": lambda s: s.traffic().sent,
     "packets_received": lambda s: s.traffic().received,
     "max_client_response_size": lambda s: s.reply_sizes.greatest,
-    "connection_drop_probability": lambda _: 0.0,
+    "connection_drop_probability": lambda s: s.drop_probability,
     "watch_count": _watches,
     "auth_failed_count": lambda s: s.machine.statistics.auth_failures,
     "min_latency": lambda s: s.machine.statistics.latency.least,
@@ -101,6 +121,13 @@ COUNTERS: Final[dict[str, NumberOf]] = {
     "connection_request_count": lambda s: s.machine.statistics.connection_requests,
     "stale_sessions_expired": lambda s: s.machine.statistics.sessions_expired,
     "sync_processor_request_queued": lambda s: s.machine.statistics.writes_logged,
+    "connection_drop_count": lambda s: s.machine.statistics.connections_dropped,
+    "stale_requests": lambda s: s.machine.statistics.stale_requests,
+    "stale_requests_dropped": lambda s: s.machine.statistics.stale_requests_dropped,
+    "stale_replies": lambda s: s.machine.statistics.stale_replies,
+    "throttled_ops": lambda s: s.machine.statistics.throttled_ops,
+    "request_throttle_wait_count": lambda s: s.machine.statistics.throttle_waits,
+    "large_requests_rejected": lambda s: s.machine.statistics.large_requests_rejected,
     **dict.fromkeys(
         (
             "ensemble_auth_fail", "ensemble_auth_skip", "ensemble_auth_success", "diff_count",
@@ -127,6 +154,7 @@ BASIC: Final[dict[str, SummaryOf]] = {
     "startup_txns_load_time": lambda s: s.machine.statistics.replays,
     "startup_txns_loaded": lambda s: s.machine.statistics.replayed,
     "sync_processor_batch_size": lambda s: s.machine.statistics.batches,
+    "connection_token_deficit": _token_deficits,
     **dict.fromkeys(
         (
             "follower_sync_time", "observer_sync_time", "election_time", "unavailable_time",
@@ -148,6 +176,7 @@ BASIC: Final[dict[str, SummaryOf]] = {
 ADVANCED: Final[dict[str, SummaryOf]] = {
     "readlatency": lambda s: s.machine.statistics.reads,
     "updatelatency": lambda s: s.machine.statistics.updates,
+    "request_throttle_queue_time_ms": _throttle_times,
     **dict.fromkeys(
         (
             "propagation_latency", "quorum_ack_latency", "proposal_latency",

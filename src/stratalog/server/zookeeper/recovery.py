@@ -205,13 +205,12 @@ def _replay(tree: Tree, logged: Logged, *, compare: bool) -> None:
         digest = None
         if at < len(logged.payload):
             (_, digest), at = _unpack_digest(logged.payload, at)
-    except JuteError as error:
+        tree.apply(kind, session_id, zxid, time_ms, fields)  # reads the parts of a multi
+    except (JuteError, KeyError) as error:
+        why = error.message if isinstance(error, JuteError) else f"no type {error} of a part"
         raise CorruptTxnLogError(
-            f"zxid 0x{logged.zxid:x}: {error.message}",
-            path=str(logged.path),
-            position=logged.position,
+            f"zxid 0x{logged.zxid:x}: {why}", path=str(logged.path), position=logged.position
         ) from error
-    tree.apply(kind, session_id, zxid, time_ms, fields)
     if compare and not tree.verify(digest):
         _log.error(
             "%s position %d: the tree's digest differs after zxid 0x%x",

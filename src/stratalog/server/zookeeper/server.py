@@ -31,6 +31,7 @@ import ssl
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -57,6 +58,7 @@ from stratalog.wire.zookeeper.snapshot import DIGEST_VERSION, SnapshotTail, Tree
 
 if TYPE_CHECKING:
     from stratalog.server.zookeeper.audit import AuditLog
+    from stratalog.server.zookeeper.throttle import Throttle
 
 _log: Final = logging.getLogger("stratalog.zookeeper")
 
@@ -99,6 +101,7 @@ class CoordinationServer:
         self.settings = settings
         self.failure = None
         self._audit = _audit_log() if settings.audit else None
+        self._limits = _limits(settings) if settings.throttle.limits else None
         self.failed = asyncio.Event()
         self._deserted = asyncio.Event()
         self.connections = set()
@@ -221,7 +224,7 @@ class CoordinationServer:
         for listener in (self._listener, self._tls_listener):
             if listener is not None:
                 await listener.start_serving()
-        for job in (self._tick, self._check_containers, self._purge):
+        for job in (self._tick, self._check_containers, self._purge, self._wake):
             self._spawn(job())
         _log.info(
             "serving on %s, zxid 0x%x, %d znodes, %d transactions replayed",
@@ -229,9 +232,13 @@ class CoordinationServer:
         )  # fmt: skip
 
     def _machine_of(self, tree: Tree) -> Standalone:
-        """Return the machine of a tree, with ears if there is an audit log."""
+        """Return the machine of a tree: the plain one, unless there is an audit log, or a limit."""
         settings = self.settings
-        make = Standalone if self._audit is None else self._audit.machine
+        make: Callable[..., Standalone] = Standalone
+        if self._audit is not None:
+            make = self._audit.machine
+        if self._limits is not None:
+            make = partial(self._limits.machine, audit=self._audit)
         machine = make(tree, settings.options, schemes=settings.schemes, now_ms=_monotonic_ms())
         if not settings.digest_auth:
             del machine.schemes["digest"]
@@ -395,6 +402,7 @@ class CoordinationServer:
         client, connection.client = connection.client, None
         if client is not None:
             del self._by_client[client]
+            self.machine.statistics.stale_replies += len(client.pending)
             self._addresses[client.address] -= 1
             if not self._addresses[client.address]:
                 del self._addresses[client.address]
@@ -649,6 +657,18 @@ class CoordinationServer:
                 self._settle()
                 await asyncio.sleep(pause_s)
 
+    async def _wake(self) -> None:
+        """Look at requests that must wait; most servers let none wait."""
+        throttle = self.settings.throttle
+        if self._limits is None or throttle.requests_max <= 0 or not throttle.stall_ms:
+            return
+        while True:
+            await asyncio.sleep(throttle.stall_ms / 1000)
+            if self.machine.has_proposals and self.failure is None:
+                self.set_clock()
+                self._limits.wake(self.machine)
+                self._settle()
+
     async def _purge(self) -> None:
         """Remove what no restart needs."""
         settings = self.settings
@@ -674,6 +694,11 @@ class CoordinationServer:
     def uptime_ms(self) -> int:
         """How long it has been serving."""
         return _monotonic_ms() - self.started_at_ms
+
+    @property
+    def drop_probability(self) -> float:
+        """The chance of a session that begins to be turned away."""
+        return 0.0 if self._limits is None else self._limits.blue.drop
 
     def traffic(self) -> Traffic:
         """Return what went over all connections since the counts were reset."""
@@ -702,6 +727,12 @@ def _audit_log() -> AuditLog:
     from stratalog.server.zookeeper.audit import AuditLog  # noqa: PLC0415  (most have none)
 
     return AuditLog()
+
+
+def _limits(settings: Settings) -> Throttle:
+    from stratalog.server.zookeeper.throttle import Throttle  # noqa: PLC0415  (most have none)
+
+    return Throttle(settings.throttle, _monotonic_ms())
 
 
 def _monotonic_ms() -> int:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from stratalog.core.zookeeper.identity import Scheme
 from stratalog.core.zookeeper.standalone import Options
+from stratalog.core.zookeeper.throttle import ThrottleOptions
 from stratalog.server.tls import TlsSettings
 
 
@@ -70,6 +71,7 @@ class Settings:
         admin_interval_ms: ``admin.rateLimiterIntervalInMS``.
         metrics_port: ``metricsProvider.httpPort``; 0: one that is free; None: no metrics page.
         metrics_host: ``metricsProvider.httpHost``.
+        throttle: How much is taken at once.
         audit: Whether changes are told to the audit log.
         initial_config: The configuration file's own text, for those who ask for it.
     """
@@ -118,5 +120,6 @@ class Settings:
     admin_interval_ms: int = 300_000
     metrics_port: int | None = None
     metrics_host: str = "127.0.0.1"
+    throttle: ThrottleOptions = field(default_factory=ThrottleOptions)
     audit: bool = False
     initial_config: str = ""
