@@ -30,9 +30,11 @@ PYTEST_OPTIONS ?=
 # CMake and Ninja of .venv, where there are any, before the system's.
 WITH_TOOLS := export PATH="$(CURDIR)/$(BIN):$$PATH"
 
-C_FILES = $(sort $(wildcard native/*/*.[ch] native/*/*/*.[ch] tests/native/*.[ch] src/stratalog/*.c))
+C_FILES = $(sort $(wildcard native/*/*.[ch] native/*/*/*.[ch] tests/native/*.[ch] src/stratalog/*.c \
+	src/stratalog/core/zookeeper/fast/*.[ch]))
 BUILD_FILES = pyproject.toml CMakeLists.txt native/CMakeLists.txt \
-	$(sort $(wildcard native/include/* native/src/* native/bench/* src/stratalog/*.c src/stratalog/_ffi_build.py))
+	$(sort $(wildcard native/include/* native/src/* native/bench/* src/stratalog/*.c \
+	src/stratalog/core/zookeeper/fast/* src/stratalog/_ffi_build.py))
 
 # $(call step,NAME,COMMANDS): say the name, do it, say how long it took.
 define step

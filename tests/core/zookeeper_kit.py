@@ -9,7 +9,7 @@ import struct
 from dataclasses import dataclass
 from typing import Any
 
-from stratalog.core.zookeeper.standalone import Client, Options, Standalone
+from stratalog.core.zookeeper.standalone import Bounds, Client, Options, Standalone
 from stratalog.core.zookeeper.tree import Tree
 from stratalog.wire.zookeeper.messages import (
     REPLIES,
@@ -80,6 +80,12 @@ def connect_request(
     return ConnectRequest(0, seen, timeout_ms, session_id, password, read_only=False).encode()
 
 
+def give(machine: Standalone, client: Client, frame: bytes) -> None:
+    """Let a machine have one frame of a client, as it comes off the wire."""
+    data = len(frame).to_bytes(4, "big") + frame
+    assert machine.feed(client, data, 0, Bounds(len(frame))) == (len(data), 1, 4, False)
+
+
 class Talk:
     """One connection of a machine, and what came back on it."""
 
@@ -104,7 +110,7 @@ class Talk:
 
     def connect(self, **how: Any) -> Talk:
         """Begin or resume a session, and wait for the answer."""
-        self.machine.receive(self.client, connect_request(**how))
+        give(self.machine, self.client, connect_request(**how))
         settle(self.machine)
         assert self.hear() == []
         return self
@@ -112,7 +118,7 @@ class Talk:
     def send(self, kind: int, *fields: Any) -> int:
         """Send a request without waiting; return its xid."""
         self._xid += 1
-        self.machine.receive(self.client, request(self._xid, kind, *fields))
+        give(self.machine, self.client, request(self._xid, kind, *fields))
         return self._xid
 
     def ask(self, kind: int, *fields: Any) -> Reply:
@@ -138,7 +144,7 @@ class Talk:
         return self.do(OpCode.CREATE, path, data, more.get("acl", OPEN), flags).path  # type: ignore[no-any-return]
 
     def auth(self, scheme: str, secret: bytes) -> Reply:
-        self.machine.receive(self.client, request(-4, OpCode.AUTH, scheme, secret))
+        give(self.machine, self.client, request(-4, OpCode.AUTH, scheme, secret))
         (reply,) = self.hear()
         return reply
 

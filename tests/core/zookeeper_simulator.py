@@ -17,7 +17,15 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from tests.core.zookeeper_kit import OPEN, Reply, connect_request, frames_of, reply_of, request
+from tests.core.zookeeper_kit import (
+    OPEN,
+    Reply,
+    connect_request,
+    frames_of,
+    give,
+    reply_of,
+    request,
+)
 from tests.core.zookeeper_model import (
     CHILDREN,
     CREATES,
@@ -129,9 +137,10 @@ class Simulation:
     Args:
         seed: Of everything.
         collect: Broken invariants are noted in ``broken``, and the run goes on.
+        fast: C handles what is plain; else Python handles everything.
     """
 
-    def __init__(self, seed: int, *, collect: bool = False) -> None:
+    def __init__(self, seed: int, *, collect: bool = False, fast: bool = True) -> None:
         self.draw = random.Random(seed)
         self.collect = collect
         self.broken: dict[str, str] = {}
@@ -142,6 +151,7 @@ class Simulation:
             rules=Rules(txn_bytes_max=3000),
         )  # fmt: skip
         self.machine = Standalone(tree, options, now_ms=self.now_ms)
+        self.machine.fast = fast
         self.machine.set_clock(self.now_ms, self.now_ms)
         self.model = Model(nodes_of(tree))
         self.connections: list[Connection] = []
@@ -180,7 +190,7 @@ class Simulation:
             return
         connection = Connection(self.machine.connect("10.0.0.1"))
         timeout_ms = self.draw.choice((1, 4000, 7000, 10**6))
-        self.machine.receive(connection.client, connect_request(timeout_ms=timeout_ms))
+        give(self.machine, connection.client, connect_request(timeout_ms=timeout_ms))
         session = connection.client.session
         assert session is not None
         connection.session = Session(session.session_id, session.timeout_ms, self.now_ms)
@@ -196,8 +206,8 @@ class Simulation:
             return  # nobody knows of it yet
         connection = Connection(self.machine.connect("10.0.0.1"))
         password = password_of(known.session_id) if self.draw.random() < 0.9 else bytes(16)
-        self.machine.receive(
-            connection.client,
+        give(
+            self.machine, connection.client,
             connect_request(
                 timeout_ms=self.draw.choice((4000, 9000)), session_id=known.session_id,
                 password=password, seen=self.model.zxid,
@@ -288,7 +298,7 @@ class Simulation:
             connection.sent.append(sent)
         if sent.kind == OpCode.CLOSE_SESSION:
             session.asked = True
-        self.machine.receive(connection.client, frame)
+        give(self.machine, connection.client, frame)
 
     def path(self, kind: int) -> str:
         """Some path; more often than not one with which the request can work."""

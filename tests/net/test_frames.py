@@ -59,6 +59,8 @@ class Connection(FrameConnection):
 
     def __init__(self, *, frame_bytes_max: int = 100, unsent_bytes_max: int = 1000) -> None:
         super().__init__(frame_bytes_max=frame_bytes_max, unsent_bytes_max=unsent_bytes_max)
+        self.frame_bytes_max = frame_bytes_max
+        self.appetite = 1 << 30
         self.groups: list[list[bytes]] = []
         self.told: list[str] = []
         self.raw = b""
@@ -71,9 +73,18 @@ class Connection(FrameConnection):
     def opened(self) -> None:
         self.told.append("opened")
 
-    def frames_received(self, frames: list[bytes]) -> None:
-        assert frames
-        self.groups.append(frames)
+    def frames_received(self, data: bytes, at: int) -> int:
+        frames: list[bytes] = []
+        while len(data) - at >= 4 and len(frames) < self.appetite:
+            length = int.from_bytes(data[at : at + 4], "big", signed=True)
+            if not 0 <= length <= min(self.frame_bytes_max, len(data) - at - 4):
+                break
+            frames.append(data[at + 4 : at + 4 + length])
+            at += 4 + length
+        if frames:
+            self.groups.append(frames)
+        self.taking = len(frames) < self.appetite
+        return at
 
     def unframed(self, head: bytes) -> bool:
         self.heads.append(head)
@@ -136,6 +147,33 @@ class TestCutting:
             assert connection.frames == frames
             assert transport.closing == ""
             assert not transport.sent
+
+
+class TestLeaving:
+    def test_what_is_left_waits_and_comes_in_its_order(self) -> None:
+        draw = random.Random(5)
+        for appetite in (1, 2, 5):
+            connection, _ = opened()
+            connection.appetite = appetite
+            at = 0
+            while at < len(STREAM):
+                size = draw.randint(1, 40)
+                connection.data_received(STREAM[at : at + size])
+                at += size
+            assert len(connection.frames) <= len(FRAMES)
+            while len(connection.frames) < len(FRAMES):
+                before = len(connection.frames)
+                connection.take_kept()
+                assert before < len(connection.frames) <= before + appetite
+            assert connection.frames == FRAMES
+            connection.take_kept()
+            assert connection.frames == FRAMES
+
+    def test_a_bad_length_behind_what_was_taken_ends_it(self) -> None:
+        connection, transport = opened()
+        connection.appetite = 1
+        connection.data_received((1).to_bytes(4, "big") + b"a" + b"\xff" * 4)
+        assert (connection.frames, transport.closing) == ([b"a"], "close")
 
 
 class TestBounds:

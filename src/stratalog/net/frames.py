@@ -2,8 +2,8 @@
 
     | length 4 | body ... | length 4 | body ... |
 
-All frames of a read are handed on together, in ``frames_received``, and what is answered to them
-leaves in one write.
+All that came is handed on together, in ``frames_received``, which takes the whole frames of it, and
+what is answered to them leaves in one write.  It may leave some: those wait for ``take_kept``.
 
 Bounded from the first byte: a length that is negative or beyond ``frame_bytes_max`` ends the
 connection before anything of the frame is kept, and no more than one frame is ever held back.
@@ -37,14 +37,18 @@ class FrameConnection(asyncio.Protocol):
         self._wanted_bytes = 0
         self._transport: asyncio.Transport | None = None
         self.writing_paused = False
+        self.taking = True
 
     # ---- for subclasses ----
 
     def opened(self) -> None:
         """The connection is there."""
 
-    def frames_received(self, frames: list[bytes]) -> None:
-        """Some whole bodies came, at least one."""
+    def frames_received(self, data: bytes, at: int) -> int:
+        """Take whole frames from ``at`` on; return where the first one begins that was not taken.
+
+        Who leaves whole ones sets ``taking`` to False, until ``take_kept``.
+        """
         raise NotImplementedError
 
     def unframed(self, head: bytes) -> bool:
@@ -164,13 +168,13 @@ class FrameConnection(asyncio.Protocol):
         self.writing_resumed()
 
     def data_received(self, data: bytes) -> None:
-        """Cut what came into frames; TLS may still bring some after a close."""
+        """Hand on what came; TLS may still bring some after a close."""
         if not self.is_open:
             return
         kept = self._kept
         if kept:
             kept += data
-            if len(kept) < self._wanted_bytes:
+            if len(kept) < self._wanted_bytes or not self.taking:
                 return  # looked at again once it is whole, however small its pieces are
             data = bytes(kept)
             kept.clear()
@@ -180,25 +184,30 @@ class FrameConnection(asyncio.Protocol):
         if self._raw:
             self.unframed_received(data)
             return
-        frames: list[bytes] = []
-        at, end = 0, len(data)
-        self._wanted_bytes = 0
-        while end - at >= _LENGTH_BYTES:
+        self._take(data)
+
+    def take_kept(self) -> None:
+        """Take what was left."""
+        self.taking = True
+        kept = self._kept
+        if kept and len(kept) >= self._wanted_bytes and self.is_open:
+            data = bytes(kept)
+            kept.clear()
+            self._take(data)
+
+    def _take(self, data: bytes) -> None:
+        at = self.frames_received(data, 0) if self.taking else 0
+        end = len(data)
+        if at == end:
+            return
+        self._wanted_bytes = _LENGTH_BYTES
+        if end - at >= _LENGTH_BYTES:
             length = int.from_bytes(data[at : at + _LENGTH_BYTES], "big", signed=True)
             if not 0 <= length <= self._frame_bytes_max:
-                if frames:
-                    self.frames_received(frames)
                 self.refused(
                     f"a frame of {length} bytes; at most {self._frame_bytes_max} are taken"
                 )
                 self.close()
                 return
-            start = at + _LENGTH_BYTES
-            if end - start < length:
-                self._wanted_bytes = _LENGTH_BYTES + length
-                break
-            at = start + length
-            frames.append(data[start:at])
-        kept += data[at:]
-        if frames:
-            self.frames_received(frames)
+            self._wanted_bytes += length
+        self._kept += data[at:]

@@ -10,7 +10,8 @@ not, and the ephemerals that go with a session.  Reads are not, nor what the ser
 ``Audited`` is the machine with ears.  It overrides what the server calls, and nothing within, so
 that a server without an audit log runs the plain machine and pays nothing:
 
-    receive         a write was taken: remember who, from where, and what they asked for
+    receive         every request, for none goes to C; was a write taken, remember who, from where,
+                    and what they asked for
     take_proposals  the transaction that it became, in the same order within a session
     committed       it is on the disk and applied: tell, before its reply leaves
 
@@ -224,6 +225,7 @@ class Audited(Standalone):
             if owner not in tree.sessions
         }
         super().__init__(tree, options, schemes=schemes, now_ms=now_ms)
+        self.fast = False  # every request comes by here
         for owner, paths in lost.items():
             for path in paths:
                 tell(self._ephemeral(owner, path, Result.SUCCESS))

@@ -24,6 +24,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from stratalog.core.zookeeper._fast import AclCounts
 from stratalog.core.zookeeper.refusal import Refused
 from stratalog.wire.zookeeper.records import ACL, ErrorCode, Id, Permission
 from stratalog.wire.zookeeper.snapshot import OPEN_ACL_INDEX
@@ -264,8 +265,11 @@ def masked(acl: Acl) -> Acl:
     )
 
 
-class AclTable:
+class AclTable(AclCounts):
     """ACLs by index, each once, as long as a znode has it; index -1 is the open one.
+
+    The open ACL, which nearly every znode has, also stands under an index of its own, 0 while
+    nobody uses it.  C counts its uses.
 
     Source: ``ReferenceCountedACLCache.java``.
     """
@@ -275,9 +279,8 @@ class AclTable:
     def __init__(self) -> None:
         self._by_index: dict[int, Acl] = {}
         self._index_of: dict[Acl, int] = {}
-        self._uses: dict[int, int] = {}
+        self._uses: dict[int, int] = {}  # but for those of the open ACL
         self._last_index = 0
-        self._open = 0  # the index that the open ACL has, looked up without hashing it
 
     def __len__(self) -> int:
         return len(self._by_index)
@@ -287,31 +290,32 @@ class AclTable:
 
     def acquire(self, acl: Acl) -> int:
         """Return the index of an ACL and count one more use."""
-        if acl is OPEN_ACL and self._open:
-            self._uses[self._open] += 1
-            return self._open
-        index = self._index_of.get(acl)
-        if index is None:
+        index = self._open if acl is OPEN_ACL else self._index_of.get(acl)
+        if not index:
             self._last_index += 1
             index = self._last_index
             self._enter(index, acl)
-            self._uses[index] = 0
-        self._uses[index] += 1
+        self.use(index)
         return index
 
     def use(self, index: int) -> None:
         """Count one more use of a known index."""
-        if index in self._uses:
+        if index == self._open:
+            self._open_uses += 1
+        elif index in self._uses:
             self._uses[index] += 1
 
     def release(self, index: int) -> None:
         """Count one use less; the last one's ACL is forgotten."""
-        uses = self._uses.get(index)
-        if uses is None:
-            return
-        if uses > 1:
-            self._uses[index] = uses - 1
+        if index == self._open:
+            self._open_uses -= 1
+            left = self._open_uses
+        elif index in self._uses:
+            self._uses[index] -= 1
+            left = self._uses[index]
         else:
+            return
+        if left <= 0:
             self._forget(index)
 
     def acl(self, index: int) -> Acl:
@@ -324,21 +328,24 @@ class AclTable:
 
     def load(self, acls: Mapping[int, Acl]) -> None:
         """Take the ACLs of a snapshot, none in use yet."""
-        self._by_index, self._index_of, self._open = {}, {}, 0
+        self._by_index, self._index_of, self._uses, self._open = {}, {}, {}, 0
         for index, acl in acls.items():
             self._enter(index, acl)
-        self._uses = dict.fromkeys(acls, 0)
         self._last_index = max(acls, default=0)
 
     def drop_unused(self) -> None:
         """Forget what no znode of a snapshot has."""
         for index in [index for index, uses in self._uses.items() if uses == 0]:
             self._forget(index)
+        if self._open and not self._open_uses:
+            self._forget(self._open)
 
     def _enter(self, index: int, acl: Acl) -> None:
-        if acl == OPEN_ACL:
-            acl, self._open = OPEN_ACL, index
-        self._by_index[index] = acl
+        if acl == OPEN_ACL and not self._open:
+            acl, self._open, self._open_uses = OPEN_ACL, index, 0
+        else:
+            self._uses[index] = 0
+        self._by_index[index] = OPEN_ACL if acl == OPEN_ACL else acl
         self._index_of[acl] = index
 
     def _forget(self, index: int) -> None:
@@ -347,4 +354,4 @@ class AclTable:
         acl = self._by_index.pop(index)
         if self._index_of.get(acl) == index:
             del self._index_of[acl]
-        del self._uses[index]
+        self._uses.pop(index, None)

@@ -17,11 +17,11 @@ Source: ``PrepRequestProcessor.java``, ``ZooKeeperServer.java`` (checkQuota).
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from stratalog.core.zookeeper._fast import Outlook, Prepared, Queue
 from stratalog.core.zookeeper.identity import OPEN_ACL, Acl, Scheme, allows, settled
 from stratalog.core.zookeeper.paths import ROOT, ROOT_ALIAS, SPECIAL, is_valid, split
 from stratalog.core.zookeeper.quotas import Figures, exceeds, limits_path, stats_path
@@ -44,6 +44,8 @@ from stratalog.wire.jute import Record, packer, unpacker
 from stratalog.wire.zookeeper.messages import REQUESTS, MultiHeader
 from stratalog.wire.zookeeper.records import ErrorCode, Id, OpCode, Permission
 from stratalog.wire.zookeeper.txns import BODIES, DIGEST_VERSION, Txn, TxnDigest, TxnHeader
+
+__all__ = ["WRITES", "Prepared", "Preparer", "Rules"]
 
 _pack_header: Final = packer(TxnHeader)
 _pack_digest: Final = packer(TxnDigest)
@@ -118,39 +120,35 @@ class Rules:
     txn_bytes_max: int = 2 * 0xFFFFF
 
 
-@dataclass(slots=True)
-class Prepared:
-    """A transaction on its way: what the log gets, and what applying it wants.
+class Preparer(Outlook):
+    """Decides writes, one after the other, and gives each a zxid; C decides plain ones for it.
 
+    A ``Prepared`` is a transaction on its way: what the log gets, and what applying it wants.  Its
     ``digests`` are those of the znodes that it touches, as they will be; a gone one has 0.
     """
-
-    type: int
-    session_id: int
-    cxid: int
-    zxid: int
-    time_ms: int
-    fields: Fields
-    digest: int | None
-    payload: bytes
-    digests: dict[str, int]
-
-
-class Preparer:
-    """Decides writes, one after the other, and gives each a zxid."""
 
     def __init__(self, tree: Tree, schemes: Mapping[str, Scheme], rules: Rules) -> None:
         self.tree = tree
         self.rules = rules
         self.zxid = tree.last_zxid
         self._schemes = schemes
-        self._by_path: dict[str, Change] = {}
-        self._changes: deque[Change] = deque()
+        self._by_path = {}
+        self._changes = Queue()
         self._digest = tree.digest
         self._undo: list[tuple[str, Change | None]] = []
         self._digests: dict[str, int] = {}
         self._digest_before = tree.digest
         self._now_ms = 0
+
+    @property
+    def rules(self) -> Rules:
+        """What a request may do."""
+        return self._rules
+
+    @rules.setter
+    def rules(self, rules: Rules) -> None:
+        self._rules = rules
+        self._txn_bytes_max, self._enforce_quota = rules.txn_bytes_max, rules.enforce_quota
 
     @property
     def outstanding(self) -> int:
@@ -227,14 +225,6 @@ class Preparer:
             # Whoever applies it takes the ephemerals that it knows of, listed or not.
             prepared = self._finish(_CLOSE_SESSION, session_id, cxid, ((),))
         return prepared
-
-    def applied(self, zxid: int) -> None:
-        """Forget the changes that the tree has by now."""
-        changes = self._changes
-        while changes and changes[0].zxid <= zxid:
-            change = changes.popleft()
-            if self._by_path.get(change.path) is change:
-                del self._by_path[change.path]
 
     def _begin(self, time_ms: int) -> None:
         self.zxid += 1

@@ -83,6 +83,11 @@ class Quotas:
     def __bool__(self) -> bool:
         return bool(self._paths)
 
+    @property
+    def paths(self) -> set[str]:
+        """Them, as they change."""
+        return self._paths
+
     def add(self, path: str) -> None:
         """The subtree at ``path`` has a quota from now on."""
         if path:

@@ -22,7 +22,10 @@ import struct
 from collections.abc import Mapping
 from typing import Final
 
+from stratalog.core.zookeeper._fast import Session
 from stratalog.wire.zookeeper.messages import PASSWORD_BYTES
+
+__all__ = ["Session", "SessionTracker", "first_session_id", "password_of"]
 
 _SUPER_SECRET: Final = 0xB3415C00
 _LCG_MASK: Final = (1 << 48) - 1
@@ -51,23 +54,11 @@ def first_session_id(server_id: int, now_ms: int) -> int:
     return signed + 1 if signed == _CONTAINER_MARK else signed
 
 
-class Session:
-    """One session."""
-
-    __slots__ = ("bucket_ms", "closing", "session_id", "timeout_ms")
-
-    def __init__(self, session_id: int, timeout_ms: int) -> None:
-        self.session_id = session_id
-        self.timeout_ms = timeout_ms
-        self.closing = False
-        self.bucket_ms = 0
-
-
 class SessionTracker:
     """All sessions of a server."""
 
     def __init__(self, *, tick_ms: int, server_id: int, now_ms: int) -> None:
-        self._tick_ms = tick_ms
+        self.tick_ms = tick_ms
         self._next_id = first_session_id(server_id, now_ms)
         self._sessions: dict[int, Session] = {}
         self._buckets: dict[int, dict[Session, None]] = {}
@@ -107,8 +98,8 @@ class SessionTracker:
     def touch(self, session: Session, now_ms: int) -> None:
         """Its client was heard of."""
         bucket_ms = (
-            (now_ms + session.timeout_ms) // self._tick_ms + 1
-        ) * self._tick_ms  # fmt: skip
+            (now_ms + session.timeout_ms) // self.tick_ms + 1
+        ) * self.tick_ms  # fmt: skip
         if bucket_ms != session.bucket_ms and not session.closing:
             self._move(session, bucket_ms)
 
@@ -128,7 +119,7 @@ class SessionTracker:
                 if not session.closing:
                     session.closing = True
                     over.append(session)
-            self._due_ms += self._tick_ms
+            self._due_ms += self.tick_ms
         return over
 
     def next_due_ms(self) -> int:
@@ -143,7 +134,7 @@ class SessionTracker:
         }
 
     def _bucket(self, time_ms: int) -> int:
-        return (time_ms // self._tick_ms + 1) * self._tick_ms
+        return (time_ms // self.tick_ms + 1) * self.tick_ms
 
     def _move(self, session: Session, bucket_ms: int) -> None:
         self._leave(session)

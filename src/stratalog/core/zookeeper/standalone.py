@@ -28,12 +28,21 @@ Source: ``ZooKeeperServer.java``, ``FinalRequestProcessor.java``, ``NIOServerCnx
 from __future__ import annotations
 
 import struct
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, NamedTuple
 
+from stratalog.core.zookeeper._fast import (
+    ClientState,
+    MachineState,
+    Prepared,
+    Queue,
+    Write,
+    commit,
+    feed,
+    tell,
+)
 from stratalog.core.zookeeper.identity import (
     OPEN_ACL,
     SUPER,
@@ -43,7 +52,7 @@ from stratalog.core.zookeeper.identity import (
     digest_of,
     standard_schemes,
 )
-from stratalog.core.zookeeper.prepare import WRITES, Prepared, Preparer, Rules
+from stratalog.core.zookeeper.prepare import WRITES, Preparer, Rules
 from stratalog.core.zookeeper.reads import READS, answer
 from stratalog.core.zookeeper.sasl import DigestMd5, SaslOptions, SaslRefused
 from stratalog.core.zookeeper.sessions import Session, SessionTracker, password_of
@@ -98,7 +107,8 @@ _SET_DATA: Final = int(OpCode.SET_DATA)
 ANSWERS_BYTES_MAX: Final = 64 << 20
 """How much the reads behind a write may be answered with: they are answered all at once."""
 
-_LONG_BYTES: Final = 64 << 10
+LONG_ANSWER_BYTES: Final = 64 << 10
+"""From here on an answer counts as a long one."""
 
 
 class Farewell(Enum):
@@ -134,26 +144,63 @@ class Options:
     rules: Rules = field(default_factory=Rules)
 
 
-class Client:
-    """A connection, as the machine knows it."""
+class Bounds(NamedTuple):
+    """How much of what a client sent is taken at once.
 
-    __slots__ = (
-        "_machine", "address", "exchange", "farewell", "held", "identities", "out", "pending",
-        "session", "session_id", "talkative",
-    )  # fmt: skip
+    Attributes:
+        frame_bytes_max: The longest frame there can be.
+        answer_bytes_max: No more frames are taken after so long answers.
+        pending_max: No more are taken when more than so many wait.
+        slow_max: No more are taken after so many that were not plain: who asks looks at the clock.
+    """
+
+    frame_bytes_max: int
+    answer_bytes_max: int = 1 << 62
+    pending_max: int = 1 << 62
+    slow_max: int = 1 << 62
+
+
+class Fed(NamedTuple):
+    """What was taken.
+
+    Attributes:
+        at: Where the first frame begins that was not.
+        frames: How many were.
+        last: Where the body of the last one begins.
+        bounded: Whether it ended because of the bounds on answers or waiting requests.
+    """
+
+    at: int
+    frames: int
+    last: int
+    bounded: bool
+
+
+class Client(ClientState):
+    """A connection, as the machine knows it.
+
+    Attributes:
+        session: Its session; None before the first frame is answered, or it is refused.
+        pending: Writes on their way, and the reads that wait behind them.
+        held: Frames that came before the first one is answered; None: it is.
+        out: What is to be sent.
+        farewell: Why it is to be closed then; None: it is not.
+    """
+
+    __slots__ = ("_machine", "address", "exchange", "identities", "session_id")
+
+    session: Session | None
+    farewell: Farewell | None
+    pending: Queue[Write | _Expired | bytes]
 
     def __init__(self, machine: Standalone, address: str) -> None:
         self._machine = machine
         self.address = address
         self.identities = [Id("ip", address)]
         self.exchange: DigestMd5 | None = None
-        self.session: Session | None = None
         self.session_id = 0
-        self.pending: deque[_Write | _Expired | bytes] = deque()
-        self.held: list[bytes] | None = None
-        self.out: list[bytes] = []
-        self.farewell: Farewell | None = None
-        self.talkative = False
+        self.pending = Queue()
+        self.out = []
 
     def may(self, acl: Acl, permission: int) -> bool:
         """Tell whether an ACL lets them."""
@@ -189,21 +236,6 @@ class Client:
             self._machine.talked(self)
 
 
-class _Write:
-    """A write on its way, and whose it is; no client: the server's own, or its client is gone."""
-
-    __slots__ = ("at_ms", "client", "kind", "prepared", "xid")
-
-    def __init__(
-        self, client: Client | None, kind: int, xid: int, prepared: Prepared, at_ms: int
-    ) -> None:
-        self.client = client
-        self.kind = kind
-        self.xid = xid
-        self.prepared = prepared
-        self.at_ms = at_ms
-
-
 class _Expired(NamedTuple):
     """A read that came when its session was closing; its refusal waits for its turn."""
 
@@ -214,8 +246,12 @@ def _frame(xid: int, zxid: int, err: int, body: bytes) -> bytes:
     return _reply_header(_REPLY_HEADER_BYTES + len(body), xid, zxid, err) + body
 
 
-class Standalone:
+class Standalone(MachineState):
     """One server.
+
+    ``feed`` and ``committed`` go through C, which handles plain requests itself (fast/module.c) and
+    gives ``receive``, ``commit_one`` and ``resume_one`` the others; all of them, where ``fast`` is
+    turned off.
 
     Args:
         tree: What a snapshot and its log brought back, or a new one.
@@ -223,6 +259,11 @@ class Standalone:
         schemes: What identities there are beside the standard ones.
         now_ms: A monotonic clock.
     """
+
+    tree: Tree
+    preparer: Preparer
+    tracker: SessionTracker
+    statistics: Statistics
 
     def __init__(
         self,
@@ -247,10 +288,12 @@ class Standalone:
         for manager in (tree.watches.data, tree.watches.children):
             manager.on_trigger = self.statistics.triggered
         self.now_ms = now_ms
-        self.wall_ms = 0
-        self._waiting: deque[_Write] = deque()
-        self._proposals: list[Prepared] = []
-        self._talkative: list[Client] = []
+        self.fast = True
+        self._tick_ms = options.tick_ms
+        self._strict = bool(options.required_schemes)
+        self._waiting = Queue()
+        self._proposals = []
+        self._talkative = []
 
     # ---- what the server asks ----
 
@@ -309,10 +352,17 @@ class Standalone:
         if self.clients.get(client.session_id) is client:
             del self.clients[client.session_id]
         for entry in client.pending:
-            if isinstance(entry, _Write):
+            if isinstance(entry, Write):
                 entry.client = None
         client.pending.clear()
         client.held = None
+
+    def feed(self, client: Client, data: bytes, at: int, bounds: Bounds) -> Fed:
+        """Take the whole frames of what a client sent, each behind its length, from ``at`` on.
+
+        At least one is taken, if it is whole and its length can be.
+        """
+        return Fed(*feed(self, client, data, at, *bounds))
 
     def receive(self, client: Client, frame: bytes) -> None:
         """Take a frame of a client; what does not make sense ends the connection."""
@@ -396,7 +446,7 @@ class Standalone:
         self._propose(client, kind, xid, prepared)
 
     def _propose(self, client: Client | None, kind: int, xid: int, prepared: Prepared) -> None:
-        write = _Write(client, kind, xid, prepared, self.now_ms)
+        write = Write(client, kind, xid, prepared, self.now_ms)
         self._proposals.append(prepared)
         self._waiting.append(write)
         if client is not None:
@@ -573,40 +623,31 @@ class Standalone:
 
     def committed(self, zxid: int) -> None:
         """Apply every waiting write up to ``zxid``: it is persisted; answer it."""
-        tree, preparer = self.tree, self.preparer
-        at_ms, alike = 0, 0  # writes prepared at the same time are counted together
-        while self._waiting and self._waiting[0].prepared.zxid <= zxid:
-            write = self._waiting.popleft()
-            prepared = write.prepared
-            if write.at_ms == at_ms:
-                alike += 1
-            else:
-                self._count_updates(at_ms, alike)
-                at_ms, alike = write.at_ms, 1
-            result = tree.apply(
-                prepared.type,
-                prepared.session_id,
-                prepared.zxid,
-                prepared.time_ms,
-                prepared.fields,
-                prepared.digests,
-            )
-            tree.verify(prepared.digest)
-            preparer.applied(prepared.zxid)
-            if write.kind == _CLOSE_SESSION:
-                self._session_closed(prepared.session_id, write.client)
-            client = write.client
-            if client is not None:
-                self._reply(client, write, result)
-                client.pending.popleft()
-                self._resume(client)
-        self._count_updates(at_ms, alike)
+        commit(self, zxid)
 
-    def _count_updates(self, at_ms: int, times: int) -> None:
-        if times:
-            waited_ms = self.now_ms - at_ms
-            self.statistics.updates.add(waited_ms, times)
-            self.statistics.latency.add(waited_ms, times)
+    def commit_one(self, write: Write) -> None:
+        """Apply one write and answer it; C has its own way with those that it decided."""
+        prepared, tree = write.prepared, self.tree
+        result = tree.apply(
+            prepared.type,
+            prepared.session_id,
+            prepared.zxid,
+            prepared.time_ms,
+            prepared.fields,
+            prepared.digests,
+        )
+        tree.verify(prepared.digest)
+        self.preparer.applied(prepared.zxid)
+        if write.kind == _CLOSE_SESSION:
+            self._session_closed(prepared.session_id, write.client)
+        if write.client is not None:
+            self._reply(write.client, write, result)
+
+    def count_updates(self, at_ms: int, times: int) -> None:
+        """Count so many writes, prepared at ``at_ms`` and answered now."""
+        waited_ms = self.now_ms - at_ms
+        self.statistics.updates.add(waited_ms, times)
+        self.statistics.latency.add(waited_ms, times)
 
     def _session_closed(self, session_id: int, by: Client | None) -> None:
         self.tracker.remove(session_id)
@@ -614,7 +655,7 @@ class Standalone:
         if client is not None and client is not by:
             client.close(Farewell.SESSION_EXPIRED)
 
-    def _reply(self, client: Client, write: _Write, result: Result) -> None:
+    def _reply(self, client: Client, write: Write, result: Result) -> None:
         zxid, kind, err = self.tree.last_zxid, write.kind, result.err
         if kind == _CREATE_SESSION:
             self._welcome(client, client.session, with_read_only=bool(write.xid))
@@ -634,27 +675,23 @@ class Standalone:
         if kind == _CLOSE_SESSION:
             client.close(Farewell.SESSION_CLOSED)
 
-    def _resume(self, client: Client) -> None:
-        """Answer the reads that waited behind a write, up to the next one."""
-        pending = client.pending
+    def resume_one(self, client: Client, entry: _Expired | bytes) -> None:
+        """Answer a read that waited behind a write, and has been taken from ``pending``."""
         session = client.session
-        while pending and session is not None and client.farewell is None:
-            entry = pending[0]
-            if isinstance(entry, _Write):
-                return
-            pending.popleft()
-            if isinstance(entry, _Expired):
-                self._refuse_expired(client, entry.xid)
-                continue
-            xid, kind = _request_header(entry)
-            if kind in WRITES:  # the undecodable ones only
-                err = int(ErrorCode.MARSHALLING_ERROR)
-                client.send(_frame(xid, self.tree.last_zxid, err, b""))
-            else:
-                self._read(client, session, xid, kind, entry)
-                out = client.out
-                if out and len(out[-1]) > _LONG_BYTES and sum(map(len, out)) > ANSWERS_BYTES_MAX:
-                    client.close(Farewell.ANSWERS_TOO_LONG)
+        if isinstance(entry, _Expired) or session is None:
+            self._refuse_expired(client, entry.xid if isinstance(entry, _Expired) else 0)
+            return
+        xid, kind = _request_header(entry)
+        if kind in WRITES:  # the undecodable ones only
+            err = int(ErrorCode.MARSHALLING_ERROR)
+            client.send(_frame(xid, self.tree.last_zxid, err, b""))
+        else:
+            self._read(client, session, xid, kind, entry)
+
+    def check_answers(self, client: Client) -> None:
+        """Part with a client whose reads behind a write ask for too much; after a long answer."""
+        if sum(map(len, client.out)) > ANSWERS_BYTES_MAX:
+            client.close(Farewell.ANSWERS_TOO_LONG)
 
 
 _IDENTIFYING: Final = frozenset((_AUTH, _SASL))
@@ -682,4 +719,13 @@ def _multi_body(result: Result) -> bytes:
     return b"".join([*pieces, _MULTI_DONE])
 
 
-__all__ = ["Client", "ConnectRequest", "Farewell", "Options", "Standalone"]
+tell(
+    OPEN_ACL,
+    EventType.NODE_CREATED,
+    EventType.NODE_DELETED,
+    EventType.NODE_DATA_CHANGED,
+    EventType.NODE_CHILDREN_CHANGED,
+    LONG_ANSWER_BYTES,
+)
+
+__all__ = ["Bounds", "Client", "ConnectRequest", "Farewell", "Fed", "Options", "Standalone"]

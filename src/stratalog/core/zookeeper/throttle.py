@@ -214,6 +214,7 @@ class Throttled(Standalone):
         self._large: deque[tuple[int, int]] = deque()
         self._large_bytes = 0
         super().__init__(tree, options, **more)
+        self.fast = False  # every request comes by here
 
     @property
     def has_proposals(self) -> bool:

@@ -26,6 +26,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from stratalog.core.zookeeper._fast import TreeState
 from stratalog.core.zookeeper.identity import NOBODYS_ACL, READ_ONLY_ACL, Acl, AclTable
 from stratalog.core.zookeeper.paths import CONFIG, QUOTA, ROOT, ROOT_ALIAS, SPECIAL, SYSTEM, split
 from stratalog.core.zookeeper.quotas import (
@@ -86,13 +87,15 @@ class Result:
     parts: list[Result] = field(default_factory=list)
 
 
-class Tree:
-    """All znodes, who owns which, and who watches.
+class Tree(TreeState):
+    """All znodes, who owns which, and who watches; C sees its tables (fast/apply.c).
 
     Args:
         extended: Whether znodes may have a time to live (``extendedTypesEnabled``).
         digests: Whether the digest is kept (``digest.enabled``).
     """
+
+    acls: AclTable
 
     def __init__(self, *, extended: bool = False, digests: bool = True) -> None:
         self.extended = extended
@@ -105,9 +108,10 @@ class Tree:
         self.sessions: dict[int, int] = {}
         self.quotas = Quotas()
         self.watches = Watches()
-        self.last_zxid = 0
-        self.digest = 0
-        self.data_bytes = 0
+        self._quota_paths = self.quotas.paths
+        self._data_watches, self._child_watches = self.watches.data, self.watches.children
+        self._data_watchers = self._data_watches.watchers
+        self._child_watchers = self._child_watches.watchers
         self.mismatches = 0
         self._known_digests: Mapping[str, int] = _NONE_KNOWN
         self.digest_log: deque[tuple[int, int]] = deque(maxlen=DIGESTS_MAX)
@@ -149,7 +153,7 @@ class Tree:
 
     def stat(self, node: Znode) -> bytes:
         """Return the bytes of a znode's Stat."""
-        return node.stat(extended=self.extended)
+        return node.stat(self.extended)
 
     # ---- transactions ----
 

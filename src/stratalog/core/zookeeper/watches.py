@@ -78,6 +78,11 @@ class WatchManager:
     def __bool__(self) -> bool:
         return bool(self._watchers)
 
+    @property
+    def watchers(self) -> dict[str, dict[Watcher, None]]:
+        """The watchers of each path, as they change."""
+        return self._watchers
+
     def add(self, path: str, watcher: Watcher, mode: Mode = Mode.ONE_SHOT) -> None:
         """Watch a path."""
         self._watchers.setdefault(path, {})[watcher] = None

@@ -10,32 +10,30 @@ a container or of a znode with a time to live is 0.
                        5 bytes                  the session of server 255 where they are off
                        any other                ephemeral: the session that it goes with
 
-The digest of a znode is the CRC-32 of path, data and numbers; the tree's is their sum.  What lies
-below /zookeeper counts nothing: servers keep that each on its own.
+``Znode`` is one of the tree; ``children`` is None until there is one.  ``Change`` is what one will
+be once the transactions on their way are applied.  Both lie in C (fast/types.c), where the requests
+that come in numbers are handled, and so does ``digest_of``.
 
-Source: ``DataNode.java``, ``EphemeralType.java``, ``DigestCalculator.java``.
+Source: ``DataNode.java``, ``EphemeralType.java``.
 """
 
 from __future__ import annotations
 
-import struct
-import zlib
 from enum import Enum
 from typing import Final
 
-from stratalog.core.zookeeper.identity import Acl
-from stratalog.core.zookeeper.paths import ROOT_ALIAS, SYSTEM_PREFIX
-from stratalog.wire.jute import encode_ustring, packer
-from stratalog.wire.zookeeper.records import Stat
+from stratalog.core.zookeeper._fast import Change, Znode, digest_of
+
+__all__ = [
+    "CONTAINER_OWNER", "TTL_MS_MAX", "Change", "Kind", "Znode", "digest_of", "int32", "kind_of",
+    "owner_of_ttl", "signed64", "ttl_of_owner",
+]  # fmt: skip
 
 CONTAINER_OWNER: Final = -(1 << 63)
 TTL_MS_MAX: Final = (1 << 40) - 1
 _TTL_MARK: Final = 0xFF << 56
 _RESERVED: Final = 0xFFFF << 40
 _WORD: Final = 1 << 64
-
-pack_stat: Final = packer(Stat)
-_digested: Final = struct.Struct(">qqqqqiiiq").pack
 
 
 class Kind(Enum):
@@ -69,84 +67,6 @@ def ttl_of_owner(owner: int) -> int:
 def int32(number: int) -> int:
     """Wrap as Java's int does."""
     return (number + 0x80000000 & 0xFFFFFFFF) - 0x80000000
-
-
-class Znode:
-    """One znode; ``children`` is None until there is one."""
-
-    __slots__ = (
-        "acl", "aversion", "children", "ctime", "cversion", "czxid", "data", "digest", "mtime",
-        "mzxid", "owner", "pzxid", "version",
-    )  # fmt: skip
-
-    def __init__(self, data: bytes | None, acl: int, zxid: int, time_ms: int, owner: int) -> None:
-        self.data = data
-        self.acl = acl
-        self.czxid = self.mzxid = self.pzxid = zxid
-        self.ctime = self.mtime = time_ms
-        self.version = self.cversion = self.aversion = 0
-        self.owner = owner
-        self.children: dict[str, None] | None = None
-        self.digest = 0
-
-    def stat(self, *, extended: bool) -> bytes:
-        """Return the 68 bytes of its Stat."""
-        children = 0 if self.children is None else len(self.children)
-        owner = self.owner
-        if owner and kind_of(owner, extended=extended) is not Kind.EPHEMERAL:
-            owner = 0
-        data = self.data
-        return pack_stat(
-            self.czxid, self.mzxid, self.ctime, self.mtime, self.version,
-            int32(self.cversion * 2 - children), self.aversion, owner,
-            0 if data is None else len(data), children, self.pzxid,
-        )  # fmt: skip
-
-
-class Change:
-    """What a znode will be once the transactions on their way are applied."""
-
-    __slots__ = (
-        "acl", "aversion", "children_count", "ctime", "cversion", "czxid", "data", "digest",
-        "gone", "mtime", "mzxid", "owner", "path", "pzxid", "version", "zxid",
-    )  # fmt: skip
-
-    data: bytes | None
-    acl: Acl
-    czxid: int
-    mzxid: int
-    pzxid: int
-    ctime: int
-    mtime: int
-    version: int
-    cversion: int
-    aversion: int
-    owner: int
-    children_count: int
-    digest: int
-
-    def __init__(self, path: str, zxid: int) -> None:
-        self.path = path
-        self.zxid = zxid
-        self.gone = False
-
-
-def digest_of(path: str, node: Znode | Change) -> int:
-    """Return the digest of a znode, here or to come."""
-    if path.startswith(SYSTEM_PREFIX):
-        return 0
-    if path == ROOT_ALIAS:
-        path = ""
-    checksum = zlib.crc32(path.encode() if path.isascii() else encode_ustring(path))
-    if node.data:
-        checksum = zlib.crc32(node.data, checksum)
-    return zlib.crc32(
-        _digested(
-            node.czxid, node.mzxid, node.pzxid, node.ctime, node.mtime, node.version,
-            node.cversion, node.aversion, node.owner,
-        ),
-        checksum,
-    )  # fmt: skip
 
 
 def signed64(number: int) -> int:

@@ -8,8 +8,8 @@ Replies leave once a turn, in one write.  A client that does not read is not rea
 is one of whose requests too many wait, or too long ones.  What came and is not taken yet waits in
 front of what is not read yet:
 
-    read --> frames --> [ left ] --> taken --> [ pending, behind a write ] --> out --> [ unsent ]
-                          ^ until the server has had a turn for others, the client has read, the
+    read --> [ kept ] --> frames taken --> [ pending, behind a write ] --> out --> [ unsent ]
+                ^ until the server has had a turn for others, the client has read, the
                             disk has caught up
 
 What may wait in all connections together is bounded too: the one with the most unsent is cut.
@@ -75,7 +75,6 @@ class ClientConnection(FrameConnection):
         self.latency = Spread()
         self.opened_at_ms = 0
         self._asked_at_ms = 0
-        self._left: list[bytes] = []
         self._stopped = False
         self._waiting_bytes = 0
         self._unsent_bytes = 0
@@ -105,41 +104,38 @@ class ClientConnection(FrameConnection):
         elif self._server.settings.keep_alive:
             self.keep_alive()
 
-    def frames_received(self, frames: list[bytes]) -> None:
-        """Hand requests on."""
-        traffic, client, count, last = self.traffic, self.client, len(frames), frames[-1]
-        traffic.received += count
-        size = len(last) if count == 1 else sum(map(len, frames))
-        traffic.received_bytes += size + _LENGTH_BYTES * count
+    def frames_received(self, data: bytes, at: int) -> int:
+        """Hand requests on; what the server does not take now stays for later."""
+        client = self.client
         if client is None:
-            return
-        if client.session is None and count == 1:
-            self.last_header = self.last_own_header = _CONNECT
-        else:
-            self.last_header = header = last[:_HEADER_BYTES]
-            if header < _SPECIAL_XID:
-                self.last_own_header = header
-        now_ms = self._server.set_clock()
+            return len(data)
+        server, traffic, is_new = self._server, self.traffic, client.session is None
+        now_ms = server.set_clock()
         if not self._asked_at_ms:
             self._asked_at_ms = now_ms
-        if self._left:
-            self._left += frames
+        fed = server.take(client, data, at)
+        count, end = fed.frames, fed.at
+        if not count:
+            return end
+        size = end - at
+        traffic.received += count
+        traffic.received_bytes += size
+        if is_new and count == 1:
+            self.last_header = self.last_own_header = _CONNECT
         else:
-            self._take(client, frames)
-        if client.pending:
-            self._waiting_bytes += size
-            self._server.waiting_bytes += size
-            if not self._stopped and self._is_crowded(client):
-                self._stop()
-
-    def _take(self, client: Client, frames: list[bytes]) -> None:
-        """Hand requests on; what the server does not take now is left for later."""
-        taken = self._server.take(client, frames)
-        if taken < len(frames) and self.is_open:
-            self._left = frames[taken:]
+            self.last_header = header = data[fed.last : fed.last + _HEADER_BYTES]
+            if header < _SPECIAL_XID:
+                self.last_own_header = header
+        if fed.bounded and self.is_open:
             self._stop()
             if not self._is_crowded(client):
                 asyncio.get_running_loop().call_soon(self.go_on)
+        if client.pending:
+            self._waiting_bytes += size
+            server.waiting_bytes += size
+            if not self._stopped and self._is_crowded(client):
+                self._stop()
+        return end
 
     def _is_crowded(self, client: Client) -> bool:
         """Tell whether too much waits behind its writes; if so, their answers are to come."""
@@ -154,6 +150,7 @@ class ClientConnection(FrameConnection):
 
     def _stop(self) -> None:
         self._stopped = True
+        self.taking = False
         self.pause_reading()
 
     def go_on(self) -> None:
@@ -162,9 +159,7 @@ class ClientConnection(FrameConnection):
         if client is None or self.throttled or self.writing_paused or self._is_crowded(client):
             return
         self._stopped = False
-        left, self._left = self._left, []
-        if left:
-            self._take(client, left)
+        self.take_kept()
         if not self._stopped:
             self.resume_reading()
 
@@ -194,7 +189,6 @@ class ClientConnection(FrameConnection):
 
     def closed(self) -> None:
         """Tell the machine."""
-        self._left = []
         self._answered()
         self._count_unsent(0)
         self._server.forget(self)

@@ -37,7 +37,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from stratalog.core.zookeeper.identity import SUPER, X509
-from stratalog.core.zookeeper.standalone import Client, Standalone
+from stratalog.core.zookeeper.standalone import Bounds, Client, Fed, Standalone
 from stratalog.core.zookeeper.statistics import Sizes, Traffic
 from stratalog.core.zookeeper.tree import Tree
 from stratalog.errors import InvalidArgumentError, StratalogError
@@ -74,9 +74,8 @@ TURN_NS_MAX: Final = 20_000_000
 ANSWER_BYTES_MAX: Final = 1 << 20
 """How much they are answered with before it is sent."""
 
-CHECK_MASK: Final = 7
-CHECK_BYTES: Final = 64 << 10
-"""Both are looked at after 8 requests, and after a long answer."""
+SLOW_REQUESTS: Final = 8
+"""The clock is looked at after so many that are not plain."""
 
 SLICE_ZNODES: Final = 256
 """Znodes of a snapshot written between two turns of the loop: about a millisecond."""
@@ -116,6 +115,9 @@ class CoordinationServer:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._since_snapshot = 0
         self._snapshot_running = False
+        self._bounds = Bounds(
+            settings.frame_bytes_max, ANSWER_BYTES_MAX, settings.outstanding_max, SLOW_REQUESTS
+        )
         self.waiting_bytes = self.unsent_bytes = 0
         self.departed = Traffic()
         self.traffic_before = Traffic()
@@ -412,48 +414,38 @@ class CoordinationServer:
         self.machine.set_clock(now_ms, _wall_ms())
         return now_ms
 
-    def take(self, client: Client, frames: list[bytes]) -> int:
-        """Take requests of a client, and tell how many; answers to reads leave at once.
+    def take(self, client: Client, data: bytes, at: int) -> Fed:
+        """Take requests of a client, and tell which; answers to reads leave at once.
 
         What is to be persisted waits for the end of this turn, for what other clients bring.  What
         would take too long, be answered with too much or wait with too many is not taken now.
         """
         if self.failure is not None:
-            return len(frames)
+            return Fed(len(data), 0, at, bounded=False)
         machine = self.machine
-        taken = 1
-        if len(frames) == 1:
-            machine.receive(client, frames[0])
-        else:
-            taken = self._take_some(client, frames)
+        fed = machine.feed(client, data, at, self._bounds)
+        if not fed.bounded and fed.at < len(data):
+            fed = self._take_more(client, data, fed)
         if self._settling:
-            return taken
+            return fed
         if machine.has_proposals:
             self._settling = True
             self._turn_began_ms = machine.now_ms
             self._loop.call_soon(self._settle)
         else:
             self._speak(machine.now_ms)
-        return taken
+        return fed
 
-    def _take_some(self, client: Client, frames: list[bytes]) -> int:
-        """Take requests as long as that is fair to the others; return how many."""
-        receive, out, pending = self.machine.receive, client.out, client.pending
-        taken, seen, answered_bytes, end_ns = 0, len(out), 0, time.monotonic_ns() + TURN_NS_MAX
-        for frame in frames:
-            receive(client, frame)
-            taken += 1
-            if taken & CHECK_MASK and (not out or len(out[-1]) < CHECK_BYTES):
-                continue
-            answered_bytes += sum(map(len, out[seen:]))
-            seen = len(out)
-            if (
-                answered_bytes > ANSWER_BYTES_MAX
-                or time.monotonic_ns() > end_ns
-                or len(pending) + len(client.held or ()) > self.settings.outstanding_max
-            ):
+    def _take_more(self, client: Client, data: bytes, fed: Fed) -> Fed:
+        """Go on as long as that is fair to the others."""
+        end_ns = time.monotonic_ns() + TURN_NS_MAX
+        while not fed.bounded:
+            more = self.machine.feed(client, data, fed.at, self._bounds)
+            if not more.frames:
                 break
-        return taken
+            late = time.monotonic_ns() > end_ns and more.at < len(data)
+            fed = Fed(more.at, fed.frames + more.frames, more.last, bounded=more.bounded or late)
+        return fed
 
     # ---- persist, then speak ----
 

@@ -1,0 +1,414 @@
+/* module.c -- stratalog.core.zookeeper._fast: frames in, commits in.
+ *
+ *     feed(machine, client, data, at, bounds...)          whole frames of `data`, from `at` on
+ *           |
+ *           +-- plain, and the machine is `fast`:   read.c, write.c
+ *           +-- anything else:                      machine.receive(client, frame)
+ *
+ *     commit(machine, zxid)                               waiting writes up to `zxid`, in their order
+ *           |
+ *           +-- decided here:                       apply.c
+ *           +-- decided in Python:                  machine.commit_one(write)
+ *           then the client's reads behind it:      read.c, machine.resume_one(client, entry)
+ *
+ * The rules of standalone.py hold: replies in the order of requests, nothing seen before its commit.
+ *
+ * Source: ZooKeeperServer.java, FinalRequestProcessor.java. */
+
+#include "fast.h"
+
+PyObject *open_acl;
+PyObject *node_created, *node_deleted, *data_changed, *children_changed;
+static Py_ssize_t long_answer_bytes;
+
+/* ---- bytes ---- */
+
+bool take_int(cursor *from, int *value) {
+    if (from->end - from->at < 4) return false;
+    *value = (int)get32(from->at);
+    from->at += 4;
+    return true;
+}
+
+bool take_text(cursor *from, const char **text, Py_ssize_t *length) {
+    int bytes;
+    if (!take_int(from, &bytes) || bytes < 0 || from->end - from->at < bytes) return false;
+    uint8_t seen = 0;
+    for (int n = 0; n < bytes; n++) seen |= from->at[n];
+    if (seen & 0x80) return false;
+    *text = (const char *)from->at;
+    *length = bytes;
+    from->at += bytes;
+    return true;
+}
+
+PyObject *reply_new(int xid, i64 zxid, size_t body_bytes, uint8_t **body) {
+    size_t bytes = REPLY_HEADER_BYTES + body_bytes;
+    PyObject *reply = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)(LENGTH_BYTES + bytes));
+    if (reply == NULL) return NULL;
+    uint8_t *to = (uint8_t *)PyBytes_AsString(reply);
+    to = put32(to, (uint32_t)bytes);
+    to = put32(to, (uint32_t)xid);
+    to = put64(to, (uint64_t)zxid);
+    *body = put32(to, 0);
+    return reply;
+}
+
+outcome client_send(machine_state *machine, client_state *client, PyObject *reply) {
+    if (reply == NULL) return FAULT;
+    int failed = 0;
+    if (is_none(client->farewell)) {
+        failed = PyList_Append(client->out, reply);
+        if (failed == 0 && !client->talkative) {
+            client->talkative = 1;
+            failed = PyList_Append(machine->talkative, (PyObject *)client);
+        }
+    }
+    Py_DECREF(reply);
+    return failed < 0 ? FAULT : DONE;
+}
+
+/* ---- the parts of a machine ---- */
+
+static bool is_a(PyObject *object, PyTypeObject *type, const char *what) {
+    if (object != NULL && PyObject_TypeCheck(object, type)) return true;
+    PyErr_Format(PyExc_TypeError, "the machine's %s is not what it must be", what);
+    return false;
+}
+
+bool house_of(PyObject *machine, house *found) {
+    if (!is_a(machine, machine_type, "type")) return false;
+    machine_state *one = (machine_state *)machine;
+    if (!is_a(one->tree, tree_type, "tree") || !is_a(one->preparer, outlook_type, "preparer") ||
+        !is_a(one->waiting, queue_type, "queue of writes") ||
+        !is_a(one->proposals, &PyList_Type, "list of proposals") ||
+        !is_a(one->talkative, &PyList_Type, "list of clients"))
+        return false;
+    tree_state *tree = (tree_state *)one->tree;
+    outlook *preparer = (outlook *)one->preparer;
+    if (!is_a(tree->acls, acl_counts_type, "table of ACLs") ||
+        !is_a(tree->nodes, &PyDict_Type, "table of znodes") ||
+        !is_a(tree->ephemerals, &PyDict_Type, "table of ephemerals") ||
+        !is_a(tree->data_watchers, &PyDict_Type, "table of data watches") ||
+        !is_a(tree->child_watchers, &PyDict_Type, "table of child watches") ||
+        !is_a(tree->quota_paths, &PySet_Type, "set of quotas") || tree->data_watches == NULL ||
+        tree->child_watches == NULL || !is_a(preparer->by_path, &PyDict_Type, "table of changes") ||
+        !is_a(preparer->changes, queue_type, "queue of changes"))
+        return false;
+    found->machine = one;
+    found->tree = tree;
+    found->preparer = preparer;
+    found->acls = (acl_counts *)tree->acls;
+    return true;
+}
+
+static client_state *client_of(PyObject *object) {
+    if (!is_a(object, client_type, "client")) return NULL;
+    client_state *client = (client_state *)object;
+    if (!is_a(client->pending, queue_type, "client's queue") ||
+        !is_a(client->out, &PyList_Type, "client's list of replies"))
+        return NULL;
+    return client;
+}
+
+/* ---- frames in ---- */
+
+static bool is_read(int kind) {
+    return kind == OP_GET_DATA || kind == OP_EXISTS || kind == OP_GET_CHILDREN ||
+           kind == OP_GET_CHILDREN2;
+}
+
+static bool is_write(int kind) {
+    return kind == OP_CREATE || kind == OP_SET_DATA || kind == OP_DELETE || kind == OP_CREATE2;
+}
+
+static outcome touch(const house *in, session *who) {
+    machine_state *machine = in->machine;
+    i64 tick_ms = machine->tick_ms;
+    i64 bucket_ms = ((machine->now_ms + who->timeout_ms) / tick_ms + 1) * tick_ms;
+    if (bucket_ms == who->bucket_ms) return DONE;
+    PyObject *moved = PyObject_CallMethod(machine->tracker, "touch", "OL", (PyObject *)who,
+                                          (long long)machine->now_ms);
+    Py_XDECREF(moved);
+    return moved == NULL ? FAULT : DONE;
+}
+
+/* Answer a read, if it is plain. */
+static outcome answer_read(const house *in, client_state *client, const uint8_t *frame,
+                           Py_ssize_t bytes, i64 *reads) {
+    if (!in->machine->fast || bytes < REQUEST_HEADER_BYTES) return SLOW;
+    int xid = (int)get32(frame), kind = (int)get32(frame + 4);
+    if (kind == OP_PING) {
+        uint8_t *none;
+        return client_send(in->machine, client, reply_new(-2, in->tree->last_zxid, 0, &none));
+    }
+    if (!is_read(kind)) return SLOW;
+    cursor body = {frame + REQUEST_HEADER_BYTES, frame + bytes};
+    outcome result = read_fast(in, client, xid, kind, body);
+    *reads += result == DONE;
+    return result;
+}
+
+/* Take one frame, if it is plain.  `reads` counts those that were answered. */
+static outcome take(const house *in, client_state *client, const uint8_t *frame, Py_ssize_t bytes,
+                    i64 *reads) {
+    machine_state *machine = in->machine;
+    if (!machine->fast || machine->strict || bytes < REQUEST_HEADER_BYTES ||
+        machine->tick_ms <= 0 || machine->now_ms < 0)
+        return SLOW;
+    if (!is_none(client->held) || client->session == NULL ||
+        Py_TYPE(client->session) != session_type)
+        return SLOW;
+    session *who = (session *)client->session;
+    if (who->closing) return SLOW;
+    int xid = (int)get32(frame), kind = (int)get32(frame + 4);
+    if (is_write(kind)) {
+        cursor body = {frame + REQUEST_HEADER_BYTES, frame + bytes};
+        if (touch(in, who) != DONE) return FAULT;
+        return write_fast(in, client, who, xid, kind, body);
+    }
+    if (((queue *)client->pending)->count > 0 || (!is_read(kind) && kind != OP_PING)) return SLOW;
+    if (touch(in, who) != DONE) return FAULT;
+    return answer_read(in, client, frame, bytes, reads);
+}
+
+static int count_reads(const house *in, i64 reads) {
+    if (reads == 0) return 0;
+    PyObject *statistics = in->machine->statistics;
+    PyObject *before = PyObject_GetAttrString(statistics, "reads_answered");
+    PyObject *more = PyLong_FromLongLong(reads);
+    PyObject *after = before == NULL || more == NULL ? NULL : PyNumber_Add(before, more);
+    int result = after == NULL ? -1 : PyObject_SetAttrString(statistics, "reads_answered", after);
+    Py_XDECREF(before);
+    Py_XDECREF(more);
+    Py_XDECREF(after);
+    return result;
+}
+
+/* The bytes of the answers from `*seen` on, which is moved behind them. */
+static i64 bytes_answered(client_state *client, Py_ssize_t *seen) {
+    i64 bytes = 0;
+    for (Py_ssize_t end = PyList_Size(client->out); *seen < end; ++*seen)
+        bytes += PyBytes_Size(PyList_GetItem(client->out, *seen));
+    return bytes;
+}
+
+static i64 waiting_of(client_state *client) {
+    i64 held = is_none(client->held) ? 0 : PyObject_Size(client->held);
+    return ((queue *)client->pending)->count + held;
+}
+
+/* Let Python take a frame. */
+static outcome receive(PyObject *machine, client_state *client, const uint8_t *frame,
+                       Py_ssize_t bytes) {
+    PyObject *copy = PyBytes_FromStringAndSize((const char *)frame, bytes), *done = NULL;
+    if (copy != NULL)
+        done = PyObject_CallMethod(machine, "receive", "OO", (PyObject *)client, copy);
+    Py_XDECREF(copy);
+    Py_XDECREF(done);
+    return done == NULL ? FAULT : DONE;
+}
+
+PyDoc_STRVAR(
+    feed_doc,
+    "feed(machine, client, data, at, frame_bytes_max, answer_bytes_max, pending_max, slow_max)\n"
+    "--\n\n"
+    "Take the whole frames of ``data`` from ``at`` on, within the bounds; see standalone.py.");
+
+static PyObject *feed(PyObject *module, PyObject *args) {
+    (void)module;
+    PyObject *machine, *who, *data;
+    Py_ssize_t at;
+    i64 frame_max, answer_max, pending_max, slow_max;
+    house in;
+    if (!PyArg_ParseTuple(args, "OOSnLLLL", &machine, &who, &data, &at, &frame_max, &answer_max,
+                          &pending_max, &slow_max))
+        return NULL;
+    client_state *client = client_of(who);
+    if (client == NULL || !house_of(machine, &in)) return NULL;
+    char *memory;
+    Py_ssize_t bytes;
+    if (PyBytes_AsStringAndSize(data, &memory, &bytes) < 0) return NULL;
+    if (at < 0 || at > bytes) {
+        PyErr_SetString(PyExc_ValueError, "at lies outside of data");
+        return NULL;
+    }
+    Py_ssize_t count = 0, last = at, seen = PyList_Size(client->out);
+    i64 reads = 0, slow = 0, answered = 0;
+    bool bounded = false;
+    while (bytes - at >= LENGTH_BYTES && !bounded && slow < slow_max) {
+        const uint8_t *frame = (const uint8_t *)memory + at + LENGTH_BYTES;
+        i64 length = (int32_t)get32((const uint8_t *)memory + at);
+        if (length < 0 || length > frame_max || length > bytes - at - LENGTH_BYTES) break;
+        last = at + LENGTH_BYTES;
+        at = last + (Py_ssize_t)length;
+        count++;
+        if (!is_none(client->farewell)) continue;
+        outcome result = take(&in, client, frame, (Py_ssize_t)length, &reads);
+        if (result == SLOW) {
+            slow++;
+            result = receive(machine, client, frame, (Py_ssize_t)length);
+            if (result == DONE && (!house_of(machine, &in) || client_of(who) == NULL))
+                result = FAULT;
+        }
+        if (result == FAULT) return NULL;
+        answered += bytes_answered(client, &seen);
+        bounded = answered > answer_max || waiting_of(client) > pending_max;
+    }
+    if (count_reads(&in, reads) < 0) return NULL;
+    return Py_BuildValue("nnnO", at, count, last, bounded ? Py_True : Py_False);
+}
+
+/* ---- commits in ---- */
+
+/* After a long answer, Python looks at what they are all together. */
+static int check_answers(PyObject *machine, client_state *client) {
+    Py_ssize_t count = PyList_Size(client->out);
+    if (count == 0 || PyBytes_Size(PyList_GetItem(client->out, count - 1)) <= long_answer_bytes)
+        return 0;
+    PyObject *done = PyObject_CallMethod(machine, "check_answers", "O", (PyObject *)client);
+    Py_XDECREF(done);
+    return done == NULL ? -1 : 0;
+}
+
+/* Answer the reads that waited behind a write, up to the next one. */
+static int resume(const house *in, PyObject *machine, client_state *client, i64 *reads) {
+    while (!is_none(client->session) && is_none(client->farewell)) {
+        queue *pending = (queue *)client->pending;
+        if (pending->count == 0) return 0;
+        if (Py_TYPE(queue_head(pending)) == write_type) return 0;
+        PyObject *entry = queue_pop(pending);
+        outcome result = SLOW;
+        if (PyBytes_Check(entry))
+            result = answer_read(in, client, (const uint8_t *)PyBytes_AsString(entry),
+                                 PyBytes_Size(entry), reads);
+        if (result == SLOW) {
+            PyObject *done =
+                PyObject_CallMethod(machine, "resume_one", "OO", (PyObject *)client, entry);
+            Py_XDECREF(done);
+            result = done == NULL ? FAULT : DONE;
+        }
+        Py_DECREF(entry);
+        if (result == FAULT || check_answers(machine, client) < 0) return -1;
+        if (client_of((PyObject *)client) == NULL) return -1;
+    }
+    return 0;
+}
+
+static int count_updates(PyObject *machine, i64 at_ms, i64 times) {
+    if (times == 0) return 0;
+    PyObject *done =
+        PyObject_CallMethod(machine, "count_updates", "LL", (long long)at_ms, (long long)times);
+    Py_XDECREF(done);
+    return done == NULL ? -1 : 0;
+}
+
+static int commit_one(const house *in, PyObject *machine, write_ *write, i64 *reads) {
+    client_state *client = NULL;
+    if (!is_none(write->client) && (client = client_of(write->client)) == NULL) return -1;
+    outcome result = in->machine->fast ? apply_fast(in, write) : SLOW;
+    if (result == SLOW) {
+        PyObject *done = PyObject_CallMethod(machine, "commit_one", "O", (PyObject *)write);
+        Py_XDECREF(done);
+        result = done == NULL ? FAULT : DONE;
+    }
+    if (result == FAULT) return -1;
+    if (is_none(write->client)) return 0; /* its connection is gone, maybe just now */
+    queue *pending = (queue *)client->pending;
+    if (pending->count > 0) Py_DECREF(queue_pop(pending));
+    return resume(in, machine, client, reads);
+}
+
+PyDoc_STRVAR(commit_doc, "commit(machine, zxid)\n--\n\n"
+                         "Apply every waiting write up to ``zxid``, in order, and answer it.");
+
+static PyObject *commit(PyObject *module, PyObject *args) {
+    (void)module;
+    PyObject *machine;
+    i64 zxid, at_ms = 0, alike = 0, reads = 0; /* writes of the same time are counted together */
+    house in;
+    if (!PyArg_ParseTuple(args, "OL", &machine, &zxid) || !house_of(machine, &in)) return NULL;
+    queue *waiting = (queue *)in.machine->waiting;
+    while (waiting->count > 0) {
+        PyObject *head = queue_head(waiting);
+        if (!is_a(head, write_type, "first write")) return NULL;
+        if (((prepared *)((write_ *)head)->prepared)->zxid > zxid) break;
+        write_ *write = (write_ *)queue_pop(waiting);
+        int failed = 0;
+        if (write->at_ms != at_ms) {
+            failed = count_updates(machine, at_ms, alike);
+            at_ms = write->at_ms;
+            alike = 0;
+        }
+        if (failed == 0) failed = commit_one(&in, machine, write, &reads);
+        alike++;
+        drop(write);
+        if (failed < 0 || !house_of(machine, &in)) return NULL;
+    }
+    if (count_updates(machine, at_ms, alike) < 0 || count_reads(&in, reads) < 0) return NULL;
+    Py_RETURN_NONE;
+}
+
+/* ---- the module ---- */
+
+PyDoc_STRVAR(
+    tell_doc,
+    "tell(open_acl, created, deleted, data_changed, children_changed, long_answer_bytes)\n--\n\n"
+    "Say which objects of Python's stand for the open ACL and the events, and what a long answer "
+    "is.");
+
+static PyObject *tell(PyObject *module, PyObject *args) {
+    (void)module;
+    PyObject *told[5];
+    PyObject **places[] = {&open_acl, &node_created, &node_deleted, &data_changed,
+                           &children_changed};
+    if (!PyArg_ParseTuple(args, "O!OOOOn", &PyTuple_Type, &told[0], &told[1], &told[2], &told[3],
+                          &told[4], &long_answer_bytes))
+        return NULL;
+    for (int n = 0; n < 5; n++) {
+        PyObject *before = *places[n];
+        *places[n] = Py_NewRef(told[n]);
+        Py_XDECREF(before);
+    }
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(digest_doc, "digest_of(path, node)\n--\n\n"
+                         "Return the digest of a znode, here or to come.");
+
+static PyObject *digest_object(PyObject *module, PyObject *args) {
+    (void)module;
+    PyObject *path, *node;
+    unsigned digest;
+    if (!PyArg_ParseTuple(args, "UO", &path, &node)) return NULL;
+    if (Py_TYPE(node) != znode_type && Py_TYPE(node) != change_type) {
+        PyErr_SetString(PyExc_TypeError, "a Znode or a Change has a digest");
+        return NULL;
+    }
+    if (!digest_any(path, (numbers *)node, &digest)) return NULL;
+    return PyLong_FromUnsignedLong(digest);
+}
+
+static PyMethodDef functions[] = {{"feed", feed, METH_VARARGS, feed_doc},
+                                  {"commit", commit, METH_VARARGS, commit_doc},
+                                  {"tell", tell, METH_VARARGS, tell_doc},
+                                  {"digest_of", digest_object, METH_VARARGS, digest_doc},
+                                  {NULL, NULL, 0, NULL}};
+
+static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT,
+                                        "_fast",
+                                        "The plain requests of a ZooKeeper, in C.",
+                                        -1,
+                                        functions,
+                                        NULL,
+                                        NULL,
+                                        NULL,
+                                        NULL};
+
+PyMODINIT_FUNC PyInit__fast(void) {
+    numbers_begin();
+    open_acl = PyTuple_New(0); /* until `tell`: no ACL is it */
+    PyObject *module = PyModule_Create(&definition);
+    if (module != NULL && (open_acl == NULL || types_add(module) < 0)) Py_CLEAR(module);
+    return module;
+}
