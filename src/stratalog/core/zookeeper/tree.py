@@ -24,9 +24,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
-from stratalog.core.zookeeper._fast import TreeState
+from stratalog.core.zookeeper._fast import TreeState, Walk, load
 from stratalog.core.zookeeper.identity import NOBODYS_ACL, READ_ONLY_ACL, Acl, AclTable
 from stratalog.core.zookeeper.paths import CONFIG, QUOTA, ROOT, ROOT_ALIAS, SPECIAL, SYSTEM, split
 from stratalog.core.zookeeper.quotas import (
@@ -50,8 +51,10 @@ from stratalog.core.zookeeper.znode import (
 )
 from stratalog.wire.jute import unpacker
 from stratalog.wire.zookeeper.records import ErrorCode, OpCode
-from stratalog.wire.zookeeper.snapshot import SnapshotNode
+from stratalog.wire.zookeeper.snapshot import SnapshotNode, SnapshotReader
 from stratalog.wire.zookeeper.txns import BODIES, Txn
+
+__all__ = ["DIGESTS_MAX", "DIGEST_EVERY", "Fields", "Result", "Tree", "Walk"]
 
 Fields = tuple[Any, ...]
 _NONE_KNOWN: Final[Mapping[str, int]] = {}
@@ -503,7 +506,10 @@ class Tree(TreeState):
     # ---- snapshots ----
 
     def snapshot_nodes(self) -> Iterator[SnapshotNode]:
-        """Yield every znode as a snapshot keeps it, in the order of ``walk``."""
+        """Yield every znode as a snapshot keeps it, in the order of ``walk``.
+
+        ``Walk`` makes the same znodes' bytes, a hundred times as fast.
+        """
         for path, node in self.walk():
             yield SnapshotNode(
                 path, node.data, node.acl, node.czxid, node.mzxid, node.ctime, node.mtime,
@@ -515,7 +521,7 @@ class Tree(TreeState):
         cls,
         sessions: Mapping[int, int],
         acls: Mapping[int, Acl],
-        nodes: Iterable[SnapshotNode],
+        nodes: Iterable[SnapshotNode] | SnapshotReader,
         *,
         extended: bool = False,
         digests: bool = True,
@@ -523,7 +529,7 @@ class Tree(TreeState):
         """Build the tree of a snapshot.
 
         ACLs stand before the znodes, so a znode may have one that came up while it was written: the
-        log says which.
+        log says which.  From a reader, C takes the plain znodes (fast/snapshot.c).
 
         Raises:
             KeyError: A znode comes without its parent; the message is the path.
@@ -533,6 +539,8 @@ class Tree(TreeState):
         tree.acls.load(acls)
         tree.nodes, tree.digest, tree.data_bytes = {}, 0, 0
         known = {AclTable.OPEN_INDEX, *acls}
+        if isinstance(nodes, SnapshotReader):
+            nodes = nodes.nodes(partial(load, tree))
         for (
             path,
             data,

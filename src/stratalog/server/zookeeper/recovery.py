@@ -264,7 +264,7 @@ def _load_with(snapshot: SnapshotFile, source: Source, *, digest: bool) -> Resto
     head = reader.head()
     try:
         tree = Tree.from_snapshot(
-            head.sessions, head.acls, reader.nodes(), extended=source.extended,
+            head.sessions, head.acls, reader, extended=source.extended,
             digests=source.digests,
         )  # fmt: skip
     except KeyError as error:

@@ -32,14 +32,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from stratalog.core.zookeeper.identity import SUPER, X509
 from stratalog.core.zookeeper.standalone import Bounds, Client, Fed, Standalone
 from stratalog.core.zookeeper.statistics import Sizes, Traffic
-from stratalog.core.zookeeper.tree import Tree
+from stratalog.core.zookeeper.tree import Tree, Walk
 from stratalog.errors import InvalidArgumentError, StratalogError
 from stratalog.server.tls import context_of
 from stratalog.server.zookeeper import memory
@@ -77,8 +76,8 @@ ANSWER_BYTES_MAX: Final = 1 << 20
 SLOW_REQUESTS: Final = 8
 """The clock is looked at after so many that are not plain."""
 
-SLICE_ZNODES: Final = 256
-"""Znodes of a snapshot written between two turns of the loop: about a millisecond."""
+SLICE_ZNODES: Final = 512
+"""Znodes of a snapshot written between two turns of the loop: about half a millisecond."""
 TRACE_MASK_DEFAULT: Final = 306
 """What ``gtmk`` answers as long as nobody sets it; nothing here is traced by it."""
 
@@ -611,9 +610,9 @@ class CoordinationServer:
         )  # fmt: skip
         try:
             target.begin(tree.sessions, tree.acls.all())
-            nodes = tree.snapshot_nodes()
-            while piece := list(islice(nodes, SLICE_ZNODES)):
-                target.nodes(piece)
+            walk = Walk(tree)
+            while piece := walk.piece(SLICE_ZNODES):
+                target.encoded(piece)
                 await asyncio.sleep(0)
             digest = (
                 TreeDigest(tree.last_zxid, DIGEST_VERSION, tree.digest) if tree.digests else None

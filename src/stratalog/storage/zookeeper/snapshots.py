@@ -207,6 +207,10 @@ class SnapshotTarget:
         """Write some znodes."""
         self._file.write(self._stream.feed(self._writer.nodes(nodes)))
 
+    def encoded(self, nodes: bytes) -> None:
+        """Write some znodes whose bytes are there already."""
+        self._file.write(self._stream.feed(self._writer.encoded(nodes)))
+
     def finish(self, tail: SnapshotTail) -> None:
         """Write the end, and give the file its name, durably; takes as long as the disk does.
 

@@ -39,7 +39,7 @@ from stratalog.wire.zookeeper.txn_log import (
     HEADER,
     HEADER_BYTES,
     check_header,
-    encode_record,
+    encode_records,
     log_name,
     read_records,
 )
@@ -271,7 +271,7 @@ class _Group:
 class _Held:
     """Transactions that wait for the log before theirs to be durable."""
 
-    records: list[bytes]
+    records: bytes
     first_zxid: int
     last_zxid: int
 
@@ -308,7 +308,7 @@ class TxnLog:
         """The log that is being written; None before the first transaction."""
         return None if self._journal is None else Path(self._journal.path)
 
-    def append(self, payloads: Sequence[bytes], first_zxid: int, last_zxid: int) -> bool:
+    def append(self, payloads: list[bytes], first_zxid: int, last_zxid: int) -> bool:
         """Append transactions, and ask for their sync; tell whether that began a new log.
 
         Raises:
@@ -316,7 +316,7 @@ class TxnLog:
             LogPoisonedError: A write or sync failed, for good.
             StorageError: A new log could not be made.
         """
-        records = [encode_record(payload) for payload in payloads]
+        records = encode_records(payloads)
         if self._rolling:
             self._held.append(_Held(records, first_zxid, last_zxid))
             self.last_zxid = last_zxid
@@ -329,11 +329,11 @@ class TxnLog:
         self._append(records, first_zxid, last_zxid)
         return begun
 
-    def _append(self, records: list[bytes], first_zxid: int, last_zxid: int) -> None:
+    def _append(self, records: bytes, first_zxid: int, last_zxid: int) -> None:
         if self._journal is None:
             path = self._directory / log_name(first_zxid)
             self._journal = Journal(path, reserve_bytes=self._reserve_bytes, head=HEADER)
-        end = self._journal.append(b"".join(records))
+        end = self._journal.append(records)
         self._journal.request()
         self._groups.append(_Group(self._journal, end, last_zxid))
         self.last_zxid = last_zxid
@@ -348,7 +348,7 @@ class TxnLog:
             self._journal = None
         held, self._held = self._held, []
         self._rolling = False
-        records = [record for one in held for record in one.records]
+        records = b"".join(one.records for one in held)
         self._append(records, held[0].first_zxid, held[-1].last_zxid)
         return True
 

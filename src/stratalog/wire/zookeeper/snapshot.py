@@ -32,7 +32,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -146,6 +146,10 @@ class SnapshotWriter:
             out += _NODE_TAIL.pack(*numbers)
         return self._counted(out)
 
+    def encoded(self, nodes: bytes) -> bytes:
+        """Return some znodes whose bytes are there already."""
+        return self._counted(nodes)
+
     def end(self, tail: SnapshotTail) -> bytes:
         """Return the end of the znodes, the seals, the digest and the last zxid where given."""
         out = self._counted(bytearray(_END_PATH)) + self._seal()
@@ -157,7 +161,7 @@ class SnapshotWriter:
             out += self._counted(bytearray(_LONG.pack(tail.last_zxid))) + self._seal()
         return out
 
-    def _counted(self, piece: bytearray) -> bytes:
+    def _counted(self, piece: bytes | bytearray) -> bytes:
         self._adler = zlib.adler32(piece, self._adler)
         return bytes(piece)
 
@@ -166,6 +170,8 @@ class SnapshotWriter:
 
 
 # ---- reading ----
+
+Take = Callable[[bytes, int, int], int]
 
 
 class SnapshotReader:
@@ -214,13 +220,19 @@ class SnapshotReader:
             head.acls[index] = tuple(entries)
         return head
 
-    def nodes(self) -> Iterator[SnapshotNode]:
+    def nodes(self, take: Take | None = None) -> Iterator[SnapshotNode]:
         """Read the znodes.
+
+        Args:
+            take: May take some itself: it gets all bytes, a position and ``field_bytes_max``, and
+                returns the position behind those that it took, each whole.
 
         Raises:
             CorruptSnapshotError: One is not what it should be; those before it were yielded.
         """
         while True:
+            if take is not None:
+                self._at = take(self._data, self._at, self._field_bytes_max)
             path = self._field()
             if path is None:
                 raise CorruptSnapshotError("a znode without a path", position=self._at)

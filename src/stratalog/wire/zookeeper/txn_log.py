@@ -29,7 +29,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from stratalog.errors import CorruptTxnLogError
+from stratalog.wire.zookeeper._records import encode_records
 from stratalog.wire.zookeeper.txns import Transaction
+
+__all__ = [
+    "END_OF_RECORD", "HEADER", "HEADER_BYTES", "MAGIC", "PADDING_LOOKAHEAD_BYTES",
+    "RECORD_OVERHEAD_BYTES", "VERSION", "LogRecord", "check_header", "encode_record",
+    "encode_records", "file_bytes_with_padding", "log_name", "read_records",
+]  # fmt: skip
 
 MAGIC: Final = b"ZKLG"
 VERSION: Final = 2
@@ -61,9 +68,7 @@ class LogRecord:
 
 def encode_record(payload: bytes) -> bytes:
     """Return the record of a payload."""
-    return b"".join(
-        (_PREFIX.pack(zlib.adler32(payload), len(payload)), payload, END_OF_RECORD)
-    )  # fmt: skip
+    return encode_records([payload])
 
 
 def check_header(data: bytes | memoryview) -> None:

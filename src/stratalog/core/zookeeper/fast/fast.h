@@ -15,6 +15,7 @@
  *     read.c       reads
  *     write.c      requests become transactions
  *     apply.c      transactions change the tree, and are answered
+ *     snapshot.c   znodes as a snapshot keeps them
  *     module.c     frames in, commits in; the module
  *
  * The interpreter's lock is held everywhere.  The limited API of CPython 3.11 is enough. */
@@ -128,6 +129,14 @@ extern PyObject *open_acl;
 extern PyObject *node_created, *node_deleted, *data_changed, *children_changed;
 
 int types_add(PyObject *module);
+int walk_add(PyObject *module);
+PyObject *snapshot_load(PyObject *module, PyObject *args);
+
+/* Give back the memory of an object of a type of ours; its references are gone. */
+void free_memory(PyObject *self);
+
+/* Python keeps functions in slots of type void *, which ISO C has no word for. */
+#define SLOT(id, function) {id, __extension__(void *)(function)}
 
 /* Let go of any object of ours, or of NULL. */
 static inline void drop(void *object) { Py_XDECREF((PyObject *)object); }
@@ -150,6 +159,11 @@ void put_stat(uint8_t *to, const znode *node, bool extended);
 unsigned digest_at(const char *path, Py_ssize_t length, const numbers *node);
 /* The same for any path: `path` is a str; false with an exception set. */
 bool digest_any(PyObject *path, const numbers *node, unsigned *digest);
+
+/* The text of a str that is ASCII; NULL: it is not, or an exception is set. */
+const char *ascii_of(PyObject *text, Py_ssize_t *bytes);
+/* Any str as Java's writer encodes it: a new bytes object. */
+PyObject *java_text(PyObject *text);
 
 /* ---- bytes, big-endian ---- */
 

@@ -389,10 +389,15 @@ static PyObject *digest_object(PyObject *module, PyObject *args) {
     return PyLong_FromUnsignedLong(digest);
 }
 
+PyDoc_STRVAR(load_doc,
+             "load(tree, data, at, field_bytes_max)\n--\n\n"
+             "Take the plain znodes of a snapshot; return where the first other one begins.");
+
 static PyMethodDef functions[] = {{"feed", feed, METH_VARARGS, feed_doc},
                                   {"commit", commit, METH_VARARGS, commit_doc},
                                   {"tell", tell, METH_VARARGS, tell_doc},
                                   {"digest_of", digest_object, METH_VARARGS, digest_doc},
+                                  {"load", snapshot_load, METH_VARARGS, load_doc},
                                   {NULL, NULL, 0, NULL}};
 
 static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT,
@@ -409,6 +414,7 @@ PyMODINIT_FUNC PyInit__fast(void) {
     numbers_begin();
     open_acl = PyTuple_New(0); /* until `tell`: no ACL is it */
     PyObject *module = PyModule_Create(&definition);
-    if (module != NULL && (open_acl == NULL || types_add(module) < 0)) Py_CLEAR(module);
+    if (module != NULL && (open_acl == NULL || types_add(module) < 0 || walk_add(module) < 0))
+        Py_CLEAR(module);
     return module;
 }

@@ -73,39 +73,44 @@ unsigned digest_at(const char *path, Py_ssize_t length, const numbers *node) {
     return crc_more(crc, fixed, sizeof fixed);
 }
 
+const char *ascii_of(PyObject *text, Py_ssize_t *bytes) {
+    const char *found = PyUnicode_AsUTF8AndSize(text, bytes);
+    if (found != NULL) return *bytes == PyUnicode_GetLength(text) ? found : NULL;
+    if (PyErr_ExceptionMatches(PyExc_UnicodeEncodeError)) PyErr_Clear(); /* surrogates */
+    return NULL;
+}
+
+PyObject *java_text(PyObject *text) {
+    if (encode_ustring == NULL) {
+        PyObject *jute = PyImport_ImportModule("stratalog.wire.jute");
+        if (jute == NULL) return NULL;
+        encode_ustring = PyObject_GetAttrString(jute, "encode_ustring");
+        Py_DECREF(jute);
+        if (encode_ustring == NULL) return NULL;
+    }
+    PyObject *encoded = PyObject_CallFunctionObjArgs(encode_ustring, text, NULL);
+    if (encoded != NULL && !PyBytes_Check(encoded)) {
+        PyErr_SetString(PyExc_TypeError, "encode_ustring makes bytes");
+        Py_CLEAR(encoded);
+    }
+    return encoded;
+}
+
 bool digest_any(PyObject *path, const numbers *node, unsigned *digest) {
     static const char system[] = "/zookeeper/";
     Py_ssize_t bytes = 0;
-    const char *text = PyUnicode_AsUTF8AndSize(path, &bytes);
-    if (text != NULL && bytes == PyUnicode_GetLength(path)) {
-        if (bytes >= (Py_ssize_t)sizeof system - 1 && memcmp(text, system, sizeof system - 1) == 0)
-            *digest = 0;
-        else
-            *digest = digest_at(text, bytes == 1 && text[0] == '/' ? 0 : bytes, node);
-        return true;
-    }
-    /* Surrogates have no UTF-8, and Java's form of what lies beyond U+FFFF is its own. */
+    PyObject *encoded = NULL;
+    const char *text = ascii_of(path, &bytes);
     if (text == NULL) {
-        if (!PyErr_ExceptionMatches(PyExc_UnicodeEncodeError)) return false;
-        PyErr_Clear();
+        if (PyErr_Occurred() || (encoded = java_text(path)) == NULL) return false;
+        text = PyBytes_AsString(encoded);
+        bytes = PyBytes_Size(encoded);
     }
-    if (encode_ustring == NULL) {
-        PyObject *jute = PyImport_ImportModule("stratalog.wire.jute");
-        if (jute == NULL) return false;
-        encode_ustring = PyObject_GetAttrString(jute, "encode_ustring");
-        Py_DECREF(jute);
-        if (encode_ustring == NULL) return false;
-    }
-    PyObject *encoded = PyObject_CallFunctionObjArgs(encode_ustring, path, NULL);
-    char *java;
-    if (encoded == NULL || PyBytes_AsStringAndSize(encoded, &java, &bytes) < 0) {
-        Py_XDECREF(encoded);
-        return false;
-    }
-    bool below_system =
-        bytes >= (Py_ssize_t)sizeof system - 1 && memcmp(java, system, sizeof system - 1) == 0;
-    *digest = below_system ? 0 : digest_at(java, bytes, node);
-    Py_DECREF(encoded);
+    if (bytes >= (Py_ssize_t)sizeof system - 1 && memcmp(text, system, sizeof system - 1) == 0)
+        *digest = 0;
+    else
+        *digest = digest_at(text, bytes == 1 && text[0] == '/' ? 0 : bytes, node);
+    Py_XDECREF(encoded);
     return true;
 }
 

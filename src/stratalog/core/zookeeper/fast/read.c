@@ -24,9 +24,7 @@ static Py_ssize_t names_bytes(PyObject *names) {
     if (is_none(names)) return bytes;
     while (PyDict_Next(names, &at, &name, NULL)) {
         Py_ssize_t length;
-        const char *text = PyUnicode_AsUTF8AndSize(name, &length);
-        if (text == NULL) PyErr_Clear(); /* surrogates */
-        if (text == NULL || length != PyUnicode_GetLength(name)) return -1;
+        if (ascii_of(name, &length) == NULL) return -1;
         bytes += LENGTH_BYTES + length;
     }
     return bytes;
@@ -77,7 +75,10 @@ outcome read_fast(const house *in, client_state *client, int xid, int kind, curs
         bytes += LENGTH_BYTES + (is_none(node->is.data) ? 0 : PyBytes_Size(node->is.data));
     if (children) {
         Py_ssize_t names = names_bytes(node->children);
-        if (names < 0) goto done;
+        if (names < 0) {
+            if (PyErr_Occurred()) result = FAULT;
+            goto done;
+        }
         bytes += names;
     }
     if (watch) {

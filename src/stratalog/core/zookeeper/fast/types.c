@@ -14,9 +14,6 @@
 #include <stddef.h>
 #include <structmember.h>
 
-/* Python keeps functions in slots of type void *. */
-#pragma GCC diagnostic ignored "-Wpedantic"
-
 PyTypeObject *znode_type, *change_type, *session_type, *prepared_type, *write_type, *queue_type;
 PyTypeObject *acl_counts_type, *tree_type, *outlook_type, *client_type, *machine_type;
 
@@ -29,11 +26,15 @@ PyTypeObject *acl_counts_type, *tree_type, *outlook_type, *client_type, *machine
 
 #define AT(object, offset) ((PyObject **)(void *)((char *)(object) + (offset)))
 
+void free_memory(PyObject *self) {
+    (__extension__(freefunc) PyType_GetSlot(Py_TYPE(self), Py_tp_free))(self);
+}
+
 /* Let go of the objects at these offsets (the last is -1), then of the memory. */
 static void free_one(PyObject *self, const Py_ssize_t *held) {
     PyTypeObject *type = Py_TYPE(self);
     for (; *held >= 0; held++) Py_CLEAR(*AT(self, *held));
-    ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
+    free_memory(self);
     Py_DECREF(type);
 }
 
@@ -533,14 +534,14 @@ int types_add(PyObject *module) {
     /* clang-format on */
     for (size_t n = 0; n < sizeof all / sizeof *all; n++) {
         const description *one = &all[n];
-        PyType_Slot slots[9] = {{Py_tp_new, (void *)one->make},
-                                {Py_tp_dealloc, (void *)one->free},
+        PyType_Slot slots[9] = {SLOT(Py_tp_new, one->make),
+                                SLOT(Py_tp_dealloc, one->free),
                                 {Py_tp_members, one->members},
                                 {Py_tp_getset, one->getset},
                                 {Py_tp_methods, one->methods}};
         if (one->type == &queue_type) {
-            slots[5] = (PyType_Slot){Py_sq_length, (void *)queue_length};
-            slots[6] = (PyType_Slot){Py_sq_item, (void *)queue_item};
+            slots[5] = (PyType_Slot)SLOT(Py_sq_length, queue_length);
+            slots[6] = (PyType_Slot)SLOT(Py_sq_item, queue_item);
         }
         PyType_Spec spec = {one->name, (int)one->bytes, 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
                             slots};

@@ -1,0 +1,333 @@
+/* snapshot.c -- znodes as a snapshot keeps them, written and read where they are plain.
+ *
+ *     | length 4 | path | length 4 | data | ACL index 8 | czxid 8 | mzxid 8 | ctime 8 | mtime 8
+ *     | version 4 | cversion 4 | aversion 4 | owner 8 | pzxid 8 |
+ *
+ * The layout's home is wire/zookeeper/snapshot.py, which writes and reads any znode; a million of them
+ * take Python seconds, in which nobody is served.
+ *
+ *     Walk(tree).piece(n)                     the bytes of the next n znodes, parents first; b"" at the end
+ *     load(tree, data, at, field_bytes_max)   takes plain znodes, up to the first that is not, or is
+ *                                             damaged, or to the end; returns where that one begins
+ *
+ * The tree may change during a walk: children are those that a znode had when the walk came to it, and
+ * what is gone by then is left out.
+ *
+ * Source: DataTree.java (serializeNode). */
+
+#include "fast.h"
+
+enum { NODE_TAIL_BYTES = 68 };
+
+static const char system_path[] = "/zookeeper";
+
+/* ---- writing ---- */
+
+typedef struct {
+    PyObject *path, *names; /* a list */
+    Py_ssize_t next;
+} level;
+
+typedef struct {
+    PyObject_HEAD tree_state *tree;
+    level *levels;
+    Py_ssize_t depth, room;
+    bool begun;
+} walk;
+
+typedef struct {
+    uint8_t *bytes;
+    size_t count, room;
+} buffer;
+
+static uint8_t *more(buffer *out, size_t bytes) {
+    if (out->room - out->count < bytes) {
+        size_t room = (out->count + bytes) * 2;
+        uint8_t *grown = PyMem_Realloc(out->bytes, room);
+        if (grown == NULL) {
+            PyErr_NoMemory();
+            return NULL;
+        }
+        out->bytes = grown;
+        out->room = room;
+    }
+    uint8_t *at = out->bytes + out->count;
+    out->count += bytes;
+    return at;
+}
+
+static int put_node(buffer *out, PyObject *path, const znode *node) {
+    Py_ssize_t bytes = 0, data_bytes = is_none(node->is.data) ? 0 : PyBytes_Size(node->is.data);
+    PyObject *encoded = NULL;
+    const char *text = ascii_of(path, &bytes);
+    if (text == NULL) {
+        if (PyErr_Occurred() || (encoded = java_text(path)) == NULL) return -1;
+        text = PyBytes_AsString(encoded);
+        bytes = PyBytes_Size(encoded);
+    }
+    uint8_t *to = more(out, 2 * LENGTH_BYTES + (size_t)(bytes + data_bytes) + NODE_TAIL_BYTES);
+    if (to != NULL) {
+        to = put32(to, (uint32_t)bytes);
+        to = put_bytes(to, text, (size_t)bytes);
+        to = put32(to, is_none(node->is.data) ? UINT32_MAX : (uint32_t)data_bytes);
+        if (data_bytes > 0) to = put_bytes(to, PyBytes_AsString(node->is.data), (size_t)data_bytes);
+        to = put64(to, (uint64_t)(i64)node->acl);
+        to = put64(to, (uint64_t)node->is.czxid);
+        to = put64(to, (uint64_t)node->is.mzxid);
+        to = put64(to, (uint64_t)node->is.ctime);
+        to = put64(to, (uint64_t)node->is.mtime);
+        to = put32(to, (uint32_t)node->is.version);
+        to = put32(to, (uint32_t)node->is.cversion);
+        to = put32(to, (uint32_t)node->is.aversion);
+        to = put64(to, (uint64_t)node->is.owner);
+        put64(to, (uint64_t)node->is.pzxid);
+    }
+    Py_XDECREF(encoded);
+    return to == NULL ? -1 : 0;
+}
+
+/* Go down into a znode's children, if it has any. */
+static int enter(walk *self, PyObject *path, const znode *node) {
+    if (is_none(node->children) || PyDict_Size(node->children) == 0) return 0;
+    if (self->depth == self->room) {
+        Py_ssize_t room = self->room == 0 ? 16 : self->room * 2;
+        level *grown = PyMem_Realloc(self->levels, (size_t)room * sizeof *grown);
+        if (grown == NULL) {
+            PyErr_NoMemory();
+            return -1;
+        }
+        self->levels = grown;
+        self->room = room;
+    }
+    PyObject *names = PyDict_Keys(node->children);
+    if (names == NULL) return -1;
+    self->levels[self->depth++] = (level){Py_NewRef(path), names, 0};
+    return 0;
+}
+
+static void leave(walk *self) {
+    level *last = &self->levels[--self->depth];
+    Py_DECREF(last->path);
+    Py_DECREF(last->names);
+}
+
+/* The next path; NULL at the end, and with an exception set. */
+static PyObject *next_path(walk *self) {
+    if (!self->begun) {
+        self->begun = true;
+        return PyUnicode_FromString("");
+    }
+    while (self->depth > 0) {
+        level *at = &self->levels[self->depth - 1];
+        if (at->next < PyList_Size(at->names))
+            return PyUnicode_FromFormat("%U/%U", at->path, PyList_GetItem(at->names, at->next++));
+        leave(self);
+    }
+    return NULL;
+}
+
+static PyObject *walk_piece(PyObject *object, PyObject *count) {
+    walk *self = (walk *)object;
+    Py_ssize_t wanted = PyLong_AsSsize_t(count);
+    if (wanted < 0) {
+        if (!PyErr_Occurred()) PyErr_SetString(PyExc_ValueError, "a piece has no negative size");
+        return NULL;
+    }
+    buffer out = {NULL, 0, 0};
+    PyObject *path = NULL, *piece = NULL;
+    while (wanted > 0 && (path = next_path(self)) != NULL) {
+        PyObject *found = PyDict_GetItemWithError(self->tree->nodes, path);
+        if (found != NULL && Py_TYPE(found) == znode_type) {
+            if (put_node(&out, path, (znode *)found) < 0 || enter(self, path, (znode *)found) < 0)
+                goto done;
+            wanted--;
+        }
+        Py_CLEAR(path);
+        if (found == NULL && PyErr_Occurred()) goto done;
+    }
+    if (!PyErr_Occurred())
+        piece = PyBytes_FromStringAndSize((const char *)out.bytes, (Py_ssize_t)out.count);
+done:
+    Py_XDECREF(path);
+    PyMem_Free(out.bytes);
+    return piece;
+}
+
+static PyObject *walk_new(PyTypeObject *type, PyObject *args, PyObject *named) {
+    PyObject *tree;
+    static char *names[] = {"tree", NULL};
+    if (!PyArg_ParseTupleAndKeywords(args, named, "O!", names, tree_type, &tree)) return NULL;
+    if (((tree_state *)tree)->nodes == NULL || !PyDict_Check(((tree_state *)tree)->nodes)) {
+        PyErr_SetString(PyExc_TypeError, "the tree has no table of znodes");
+        return NULL;
+    }
+    walk *self = (walk *)PyType_GenericAlloc(type, 0);
+    if (self != NULL) self->tree = (tree_state *)Py_NewRef(tree);
+    return (PyObject *)self;
+}
+
+static void walk_free(PyObject *object) {
+    walk *self = (walk *)object;
+    PyTypeObject *type = Py_TYPE(object);
+    while (self->depth > 0) leave(self);
+    PyMem_Free(self->levels);
+    drop(self->tree);
+    free_memory(object);
+    Py_DECREF(type);
+}
+
+static PyMethodDef walk_methods[] = {
+    {"piece", walk_piece, METH_O, "Return the bytes of the next znodes; empty at the end."},
+    {NULL, NULL, 0, NULL}};
+
+int walk_add(PyObject *module) {
+    PyType_Slot slots[] = {SLOT(Py_tp_new, walk_new),
+                           SLOT(Py_tp_dealloc, walk_free),
+                           {Py_tp_methods, walk_methods},
+                           {0, NULL}};
+    PyType_Spec spec = {"stratalog.core.zookeeper._fast.Walk", (int)sizeof(walk), 0,
+                        Py_TPFLAGS_DEFAULT, slots};
+    PyObject *type = PyType_FromSpec(&spec);
+    int result = type == NULL ? -1 : PyModule_AddObjectRef(module, "Walk", type);
+    Py_XDECREF(type);
+    return result;
+}
+
+/* ---- reading ---- */
+
+typedef struct {
+    tree_state *tree;
+    acl_counts *acls;
+    const char *parent_text; /* of the last znode, in the data: most siblings stand together */
+    Py_ssize_t parent_bytes;
+    znode *parent;
+} loading;
+
+static i64 take64(cursor *from) {
+    uint64_t high = get32(from->at), low = get32(from->at + 4);
+    from->at += 8;
+    return (i64)(high << 32 | low);
+}
+
+static int take32(cursor *from) {
+    int value = (int)get32(from->at);
+    from->at += 4;
+    return value;
+}
+
+/* The parent of a path, found again if it is that of the last one. */
+static outcome find_parent(loading *on, const char *path, Py_ssize_t bytes) {
+    if (on->parent != NULL && bytes == on->parent_bytes &&
+        memcmp(path, on->parent_text, (size_t)bytes) == 0)
+        return DONE;
+    PyObject *text = PyUnicode_FromStringAndSize(path, bytes);
+    if (text == NULL) return FAULT;
+    PyObject *found = PyDict_GetItemWithError(on->tree->nodes, text);
+    Py_DECREF(text);
+    if (found == NULL) return PyErr_Occurred() ? FAULT : SLOW;
+    if (Py_TYPE(found) != znode_type) return SLOW;
+    on->parent = (znode *)found;
+    on->parent_text = path;
+    on->parent_bytes = bytes;
+    return DONE;
+}
+
+/* Give the tree a znode, which holds everything but what it needs of the tree. */
+static outcome plant(loading *on, PyObject *path, znode *node, const char *text, Py_ssize_t bytes) {
+    tree_state *tree = on->tree;
+    Py_ssize_t name_at = on->parent_bytes + 1;
+    if (PyDict_GetItemWithError(tree->nodes, path) != NULL) return SLOW;
+    if (PyErr_Occurred()) return FAULT;
+    if (is_none(on->parent->children)) {
+        PyObject *names = PyDict_New();
+        if (names == NULL) return FAULT;
+        drop(on->parent->children);
+        on->parent->children = names;
+    }
+    PyObject *name = PyUnicode_FromStringAndSize(text + name_at, bytes - name_at);
+    if (name == NULL) return FAULT;
+    int failed = PyDict_SetItem(on->parent->children, name, Py_None);
+    Py_DECREF(name);
+    if (failed < 0 || PyDict_SetItem(tree->nodes, path, (PyObject *)node) < 0) return FAULT;
+    if (node->acl != -1) on->acls->open_uses++;
+    tree->data_bytes += bytes + (is_none(node->is.data) ? 0 : PyBytes_Size(node->is.data));
+    if (tree->digests) {
+        node->is.digest = digest_at(text, bytes, &node->is);
+        tree->digest = (i64)((uint64_t)tree->digest + node->is.digest);
+    }
+    return DONE;
+}
+
+/* Take one znode; `from` moves only if it was taken. */
+static outcome load_one(loading *on, cursor *from, i64 field_bytes_max) {
+    cursor at = *from;
+    const char *text;
+    Py_ssize_t bytes;
+    int data_bytes;
+    if (!take_text(&at, &text, &bytes) || bytes > field_bytes_max || bytes < 2 || text[0] != '/')
+        return SLOW;
+    if (bytes >= (Py_ssize_t)sizeof system_path - 1 &&
+        memcmp(text, system_path, sizeof system_path - 1) == 0)
+        return SLOW;
+    if (!take_int(&at, &data_bytes) || data_bytes < -1 || data_bytes > field_bytes_max) return SLOW;
+    const char *data = (const char *)at.at;
+    if (at.end - at.at < (data_bytes < 0 ? 0 : data_bytes) + (Py_ssize_t)NODE_TAIL_BYTES)
+        return SLOW;
+    at.at += data_bytes < 0 ? 0 : data_bytes;
+    i64 acl = take64(&at);
+    if (acl != -1 && (acl != on->acls->open || on->acls->open == 0)) return SLOW;
+    Py_ssize_t slash = bytes;
+    while (text[slash - 1] != '/') slash--;
+    outcome result = find_parent(on, text, slash - 1);
+    if (result != DONE) return result;
+    znode *node = (znode *)PyType_GenericAlloc(znode_type, 0);
+    PyObject *path = PyUnicode_FromStringAndSize(text, bytes);
+    if (node == NULL || path == NULL) {
+        result = FAULT;
+        goto done;
+    }
+    node->acl = (int)acl;
+    node->is.czxid = take64(&at);
+    node->is.mzxid = take64(&at);
+    node->is.ctime = take64(&at);
+    node->is.mtime = take64(&at);
+    node->is.version = take32(&at);
+    node->is.cversion = take32(&at);
+    node->is.aversion = take32(&at);
+    node->is.owner = take64(&at);
+    node->is.pzxid = take64(&at);
+    node->is.data =
+        data_bytes < 0 ? Py_NewRef(Py_None) : PyBytes_FromStringAndSize(data, data_bytes);
+    if (node->is.data == NULL)
+        result = FAULT;
+    else
+        result = node->is.owner != 0 ? SLOW : plant(on, path, node, text, bytes);
+    if (result == DONE) *from = at;
+done:
+    drop(node);
+    Py_XDECREF(path);
+    return result;
+}
+
+PyObject *snapshot_load(PyObject *module, PyObject *args) {
+    (void)module;
+    PyObject *tree, *data;
+    Py_ssize_t begin, bytes;
+    i64 field_bytes_max;
+    char *memory;
+    if (!PyArg_ParseTuple(args, "O!SnL", tree_type, &tree, &data, &begin, &field_bytes_max))
+        return NULL;
+    if (PyBytes_AsStringAndSize(data, &memory, &bytes) < 0) return NULL;
+    tree_state *into = (tree_state *)tree;
+    if (begin < 0 || begin > bytes || into->acls == NULL || into->nodes == NULL ||
+        !PyObject_TypeCheck(into->acls, acl_counts_type) || !PyDict_Check(into->nodes)) {
+        PyErr_SetString(PyExc_ValueError, "at lies outside of data, or the tree is none");
+        return NULL;
+    }
+    loading on = {into, (acl_counts *)into->acls, NULL, 0, NULL};
+    cursor from = {(const uint8_t *)memory + begin, (const uint8_t *)memory + bytes};
+    outcome result;
+    while ((result = load_one(&on, &from, field_bytes_max)) == DONE) {}
+    if (result == FAULT) return NULL;
+    return PyLong_FromSsize_t((const char *)from.at - memory);
+}

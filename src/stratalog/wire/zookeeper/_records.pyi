@@ -1,0 +1,3 @@
+# The records of a transaction log, many at a time: see _records.c.
+
+def encode_records(payloads: list[bytes], /) -> bytes: ...
