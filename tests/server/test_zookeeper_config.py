@@ -61,6 +61,7 @@ CASES: list[tuple[str, str, dict[str, Any]]] = [
     ("snapSizeLimitInKb", "16", {"log_bytes_max": 16 << 10}),
     ("snapshot.compression.method", "gz", {"snapshot_compression": "gz"}),
     ("snapshot.trust.empty", "true", {"trust_empty": True}),
+    ("serializeLastProcessedZxid.enabled", "false", {"snapshots_with_zxid": False}),
     ("autopurge.snapRetainCount", "17", {"snapshots_kept": 17}),
     ("autopurge.purgeInterval", "0", {"purge_every_h": 0}),
     ("4lw.commands.whitelist", "ruok, mntr", {"commands_allowed":

@@ -47,6 +47,7 @@ from stratalog.server.zookeeper.admin import AdminServer
 from stratalog.server.zookeeper.connection import ClientConnection
 from stratalog.server.zookeeper.metrics import MetricsServer
 from stratalog.server.zookeeper.recovery import Restored, Source, restore
+from stratalog.server.zookeeper.restore import Replacement, prepare, tail_of
 from stratalog.server.zookeeper.settings import Settings
 from stratalog.storage.zookeeper.lock import DirectoryLock
 from stratalog.storage.zookeeper.purge import purge
@@ -54,7 +55,6 @@ from stratalog.storage.zookeeper.snapshots import SnapshotTarget, remove_unfinis
 from stratalog.storage.zookeeper.txn_log import TxnLog, mend
 from stratalog.wire.der import subject_of
 from stratalog.wire.zookeeper.records import Id
-from stratalog.wire.zookeeper.snapshot import DIGEST_VERSION, SnapshotTail, TreeDigest
 
 if TYPE_CHECKING:
     from stratalog.server.zookeeper.audit import AuditLog
@@ -616,10 +616,7 @@ class CoordinationServer:
             while piece := list(islice(nodes, SLICE_ZNODES)):
                 target.nodes(piece)
                 await asyncio.sleep(0)
-            digest = (
-                TreeDigest(tree.last_zxid, DIGEST_VERSION, tree.digest) if tree.digests else None
-            )
-            tail = SnapshotTail(digest, tree.last_zxid)
+            tail = tail_of(tree, with_zxid=self.settings.snapshots_with_zxid)
             await self._off_loop(target.finish, tail)
         except BaseException:
             target.abandon()
@@ -631,6 +628,51 @@ class CoordinationServer:
         self.machine.statistics.snapshots.add(_monotonic_ms() - began_ms)
         _log.info("snapshot %s", target.path)
         return target.path
+
+    async def replace_tree(self, data: bytes) -> int:
+        """Put the tree of a snapshot in the place of this one; return the snapshot's zxid.
+
+        Raises:
+            CorruptSnapshotError: The bytes are no sound snapshot; nothing happened.
+            OSError: The system refused; nothing happened, or the server has failed.
+        """
+        began_ms = _monotonic_ms()
+        while self._snapshot_running:
+            await self._snapshot_over.wait()
+        self._announce_snapshot()
+        try:
+            new = await prepare(data, self.settings, self.snapshot_directory)
+            self._replace_tree(new)
+        finally:
+            self._snapshot_running = False
+            self._snapshot_over.set()
+        self.machine.statistics.restores.add(_monotonic_ms() - began_ms)
+        return new.zxid
+
+    def _replace_tree(self, new: Replacement) -> None:
+        if self.failure is not None:
+            new.target.abandon()
+            raise self.failure
+        zxid = max(new.zxid, self.log.last_zxid + 1)
+        try:
+            new.settle(zxid, with_zxid=self.settings.snapshots_with_zxid)
+        except BaseException as error:
+            new.target.abandon()
+            if isinstance(error, OSError) and new.target.path.exists():
+                self._fail(error)  # a restart would begin with it, and nobody knows
+            raise
+        self.log.roll()
+        old = self.machine
+        for connection in list(self.connections):
+            if connection.client is not None:
+                old.disconnect(connection.client)
+            connection.abort()
+        self.machine = machine = self._machine_of(new.tree)
+        machine.statistics = old.statistics
+        for manager in (new.tree.watches.data, new.tree.watches.children):
+            manager.on_trigger = old.statistics.triggered
+        self.set_clock()
+        _log.warning("the tree was replaced: zxid 0x%x, %d znodes", zxid, len(new.tree))
 
     # ---- what time brings ----
 
@@ -653,8 +695,11 @@ class CoordinationServer:
         while True:
             await asyncio.sleep(settings.container_check_ms / 1000)
             self.machine.set_clock(_monotonic_ms(), _wall_ms())
-            for path in self.machine.candidates():
-                self.machine.delete_container(path)
+            machine = self.machine
+            for path in machine.candidates():
+                if machine is not self.machine:
+                    break  # another tree, of which this is not true
+                machine.delete_container(path)
                 self._settle()
                 await asyncio.sleep(pause_s)
 

@@ -57,6 +57,7 @@ class Settings:
         snapshot_every: ``snapCount``: transactions between snapshots, give or take a half.
         log_bytes_max: ``snapSizeLimitInKb``: bytes of a log after which there is a snapshot.
         snapshot_compression: ``""``, ``"gz"`` or ``"snappy"``.
+        snapshots_with_zxid: ``serializeLastProcessedZxid.enabled``.
         snapshots_kept: ``autopurge.snapRetainCount``.
         purge_every_h: ``autopurge.purgeInterval``; 0: never.
         container_check_ms: ``znode.container.checkIntervalMs``; 0: never.
@@ -106,6 +107,7 @@ class Settings:
     snapshot_every: int = 100_000
     log_bytes_max: int = 4 << 30
     snapshot_compression: str = ""
+    snapshots_with_zxid: bool = True
     snapshots_kept: int = 3
     purge_every_h: float = 1.0
     container_check_ms: int = 60_000
