@@ -29,7 +29,7 @@ from stratalog.core.zookeeper.standalone import Options
 from stratalog.core.zookeeper.statistics import Spread, Summary
 from stratalog.errors import StorageError
 from stratalog.server.tls import Store, TlsSettings
-from stratalog.server.zookeeper import admin, commands, config, four_letter, metrics
+from stratalog.server.zookeeper import admin, commands, config, four_letter, metrics, recovery
 from stratalog.server.zookeeper import http as small_http
 from stratalog.server.zookeeper.server import CoordinationServer
 from stratalog.server.zookeeper.settings import Settings
@@ -574,6 +574,22 @@ def test_snapshots_asked_for_too_soon_are_refused(start: Callable[..., Running])
     second, _ = running.get("/commands/snapshot", **credentials)
     assert (first.status, second.status) == (200, 429)
     assert metrics.monitor_values(running.server)["snapshot_rate_limited_count"] == 1
+
+
+def test_a_log_that_has_its_size_is_followed_by_another(
+    start: Callable[..., Running], client_of: Callable[[Running], Any]
+) -> None:
+    running = start(log_roll_bytes=2000, sync_warning_ms=-1, admin_port=0)
+    client = client_of(running)
+    for number in range(30):
+        client.create(f"/{number}", b"x" * 100)
+    logs = sorted(running.server.log_directory.glob("log.*"))
+    assert 2 <= len(logs) <= 8
+    directory = running.server.snapshot_directory
+    restored = recovery.restore(recovery.Source(directory, directory, 1 << 21))
+    assert len(restored.tree) == 4 + 30
+    stats = running.json("srvr")["server_stats"]
+    assert stats["fsync_threshold_exceed_count"] >= 30
 
 
 def test_snapshots_may_be_switched_off(start: Callable[..., Running]) -> None:

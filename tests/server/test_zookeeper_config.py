@@ -59,6 +59,7 @@ CASES: list[tuple[str, str, dict[str, Any]]] = [
     ("forceSync", "no", {"force_sync": False}),
     ("snapCount", "15", {"snapshot_every": 15}),
     ("snapSizeLimitInKb", "16", {"log_bytes_max": 16 << 10}),
+    ("txnLogSizeLimitInKb", "19", {"log_roll_bytes": 19 << 10}),
     ("snapshot.compression.method", "gz", {"snapshot_compression": "gz"}),
     ("snapshot.trust.empty", "true", {"trust_empty": True}),
     ("serializeLastProcessedZxid.enabled", "false", {"snapshots_with_zxid": False}),
@@ -380,6 +381,7 @@ def test_a_value_beyond_its_limits_is_replaced_and_told(text, path, value, tmp_p
 
 def test_small_rules_of_single_keys(tmp_path):
     assert with_cfg(tmp_path, "snapSizeLimitInKb=0").settings.log_bytes_max >= 1 << 60
+    assert with_cfg(tmp_path, "txnLogSizeLimitInKb=-1").settings.log_roll_bytes >= 1 << 60
     assert with_cfg(tmp_path, "4lw.commands.whitelist=*").settings.commands_allowed == WORDS
     assert (
         with_cfg(tmp_path, "snapshot.compression.method=GZ").settings.snapshot_compression == "gz"

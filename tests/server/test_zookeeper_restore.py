@@ -10,6 +10,7 @@ import gzip
 import json
 import socket
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,7 @@ def test_what_was_then_is_now_and_after_a_restart_too(
     client.set("/a", b"now")
     client.create("/b", b"", ephemeral=True)
     before = running.server.machine.tree.last_zxid
+    old = weakref.ref(running.server.machine.tree)
     session_id = client.client_id[0]
     status, answer = post(running, data)
     assert (status, answer) == (
@@ -110,6 +112,7 @@ def test_what_was_then_is_now_and_after_a_restart_too(
     values = metrics.monitor_values(running.server)
     assert (values["cnt_restore_time"], values["restore_error_count"]) == (1, 0)
     digest = running.server.machine.tree.digest
+    assert old() is None  # or every restore would cost its memory again
     client.stop()
     client.close()
     running.stop()

@@ -159,7 +159,7 @@ def _server_stats(server: CoordinationServer, _: Mapping[str, str]) -> Facts:
         "server_stats": {
             "packets_sent": traffic.sent,
             "packets_received": traffic.received,
-            "fsync_threshold_exceed_count": 0,
+            "fsync_threshold_exceed_count": server.slow_syncs,
             "client_response_stats": _sizes(server.reply_sizes),
             "provider_null": False,
             "data_dir_size": commands.directory_bytes(server.snapshot_directory),

@@ -154,6 +154,7 @@ _WIRED: Final = (
     _wired("fsync.warningthresholdms", Kind.LONG, "sync_warning_ms"),
     _wired("snapCount", Kind.NUMBER, "snapshot_every", least=2),
     _wired("snapSizeLimitInKb", Kind.LONG),
+    _wired("txnLogSizeLimitInKb", Kind.LONG),
     _wired("snapshot.compression.method", Kind.TEXT),
     _wired("snapshot.trust.empty", Kind.TRUTH, "trust_empty"),
     _wired("serializeLastProcessedZxid.enabled", Kind.TRUTH, "snapshots_with_zxid"),
@@ -207,7 +208,6 @@ _LATER: Final = _names("""
     kerberos.canonicalizeHostNames kerberos.minReLoginTimeMs kerberos.removeHostFromPrincipal
     kerberos.removeRealmFromPrincipal kinit metricsProvider.httpsPort requireKerberosConfig
     security.auth_to_local server.principal server.realm ssl.authProvider ssl.sslProvider
-    txnLogSizeLimitInKb
 """)
 
 _ENSEMBLE: Final = _names("""

@@ -31,20 +31,19 @@ import ssl
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine
-from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from stratalog.core.zookeeper.identity import SUPER, X509
 from stratalog.core.zookeeper.standalone import Bounds, Client, Fed, Standalone
 from stratalog.core.zookeeper.statistics import Sizes, Traffic
-from stratalog.core.zookeeper.tree import Tree
 from stratalog.errors import InvalidArgumentError, StratalogError
 from stratalog.server.tls import context_of
 from stratalog.server.zookeeper import memory
 from stratalog.server.zookeeper.admin import AdminServer
 from stratalog.server.zookeeper.connection import ClientConnection
+from stratalog.server.zookeeper.machines import Machines
 from stratalog.server.zookeeper.metrics import MetricsServer
 from stratalog.server.zookeeper.recovery import Restored, Source, restore
 from stratalog.server.zookeeper.restore import Replacement, prepare, tail_of
@@ -55,10 +54,6 @@ from stratalog.storage.zookeeper.snapshots import SnapshotTarget, remove_unfinis
 from stratalog.storage.zookeeper.txn_log import TxnLog, mend
 from stratalog.wire.der import subject_of
 from stratalog.wire.zookeeper.records import Id
-
-if TYPE_CHECKING:
-    from stratalog.server.zookeeper.audit import AuditLog
-    from stratalog.server.zookeeper.throttle import Throttle
 
 _log: Final = logging.getLogger("stratalog.zookeeper")
 
@@ -100,8 +95,8 @@ class CoordinationServer:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.failure = None
-        self._audit = _audit_log() if settings.audit else None
-        self._limits = _limits(settings) if settings.throttle.limits else None
+        self._machines = Machines(settings, _monotonic_ms())
+        self._audit, self._limits = self._machines.audit, self._machines.limits
         self.failed = asyncio.Event()
         self._deserted = asyncio.Event()
         self.connections = set()
@@ -119,6 +114,7 @@ class CoordinationServer:
             settings.frame_bytes_max, ANSWER_BYTES_MAX, settings.outstanding_max, SLOW_REQUESTS
         )
         self.waiting_bytes = self.unsent_bytes = 0
+        self.slow_syncs = 0
         self.departed = Traffic()
         self.traffic_before = Traffic()
         self.reply_sizes = Sizes()
@@ -206,7 +202,7 @@ class CoordinationServer:
         memory.begin()
         mend(restored.torn)
         tree = restored.tree
-        self.machine = self._machine_of(tree)
+        self.machine = self._machines.of(tree, _monotonic_ms())
         self.machine.set_clock(_monotonic_ms(), _wall_ms())
         self.log = TxnLog(
             logs, reserve_bytes=settings.reserve_bytes, last_zxid=tree.last_zxid,
@@ -230,19 +226,6 @@ class CoordinationServer:
             "serving on %s, zxid 0x%x, %d znodes, %d transactions replayed",
             self.address, tree.last_zxid, len(tree), restored.transactions,
         )  # fmt: skip
-
-    def _machine_of(self, tree: Tree) -> Standalone:
-        """Return the machine of a tree: the plain one, unless there is an audit log, or a limit."""
-        settings = self.settings
-        make: Callable[..., Standalone] = Standalone
-        if self._audit is not None:
-            make = self._audit.machine
-        if self._limits is not None:
-            make = partial(self._limits.machine, audit=self._audit)
-        machine = make(tree, settings.options, schemes=settings.schemes, now_ms=_monotonic_ms())
-        if not settings.digest_auth:
-            del machine.schemes["digest"]
-        return machine
 
     async def _open_doors(self) -> None:
         """Answer HTTP commands and show metrics, where that is wanted."""
@@ -508,8 +491,12 @@ class CoordinationServer:
         if asked_ms:
             self.machine.statistics.syncs.add(now_ms - asked_ms)
             if now_ms - asked_ms > self.settings.sync_warning_ms:
+                self.slow_syncs += 1
                 _log.warning("a sync of the log took %d ms: the disk is slow", now_ms - asked_ms)
             self._sync_asked_ms = now_ms if zxid < self.log.last_zxid else 0
+        if self.log.bytes > self.settings.log_roll_bytes:
+            self._snapshot_at_bytes -= self.log.bytes
+            self.log.roll()
         if self.settings.force_sync:
             self.machine.committed(zxid)
         if not self._persist():  # what reads behind a write led to
@@ -667,7 +654,7 @@ class CoordinationServer:
             if connection.client is not None:
                 old.disconnect(connection.client)
             connection.abort()
-        self.machine = machine = self._machine_of(new.tree)
+        self.machine = machine = self._machines.of(new.tree, _monotonic_ms())
         machine.statistics = old.statistics
         for manager in (new.tree.watches.data, new.tree.watches.children):
             manager.on_trigger = old.statistics.triggered
@@ -767,18 +754,6 @@ class CoordinationServer:
         for connection in self.connections:
             self.departed.add(connection.traffic)
             connection.reset_counts()
-
-
-def _audit_log() -> AuditLog:
-    from stratalog.server.zookeeper.audit import AuditLog  # noqa: PLC0415  (most have none)
-
-    return AuditLog()
-
-
-def _limits(settings: Settings) -> Throttle:
-    from stratalog.server.zookeeper.throttle import Throttle  # noqa: PLC0415  (most have none)
-
-    return Throttle(settings.throttle, _monotonic_ms())
 
 
 def _monotonic_ms() -> int:

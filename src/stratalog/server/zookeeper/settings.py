@@ -55,6 +55,7 @@ class Settings:
         force_sync: Whether a reply waits for the disk (``forceSync``).
         sync_warning_ms: A sync that takes longer is told of (``fsync.warningthresholdms``).
         snapshot_every: ``snapCount``: transactions between snapshots, give or take a half.
+        log_roll_bytes: ``txnLogSizeLimitInKb``: bytes of a log after which a new one is begun.
         log_bytes_max: ``snapSizeLimitInKb``: bytes of a log after which there is a snapshot.
         snapshot_compression: ``""``, ``"gz"`` or ``"snappy"``.
         snapshots_with_zxid: ``serializeLastProcessedZxid.enabled``.
@@ -106,6 +107,7 @@ class Settings:
     sync_warning_ms: int = 1000
     snapshot_every: int = 100_000
     log_bytes_max: int = 4 << 30
+    log_roll_bytes: int = 1 << 62
     snapshot_compression: str = ""
     snapshots_with_zxid: bool = True
     snapshots_kept: int = 3
