@@ -33,6 +33,7 @@ HEAD_BYTES_MAX: Final = 8192
 BODY_BYTES_MAX: Final = 1 << 20
 CONNECTIONS_MAX: Final = 64
 SILENCE_S_MAX: Final = 30.0
+_DIGITS_MAX: Final = 18
 _PIECE_BYTES: Final = 64 << 10
 _METHODS: Final = frozenset(("GET", "HEAD", "POST"))
 _END: Final = b"\r\n\r\n"
@@ -110,7 +111,7 @@ class Body:
         headers = self._headers
         chunked = "chunked" in headers.get("transfer-encoding", "").lower()
         length = headers.get("content-length", "0")
-        if not chunked and not length.isdecimal():
+        if not chunked and (not length.isdecimal() or len(length) > _DIGITS_MAX):
             raise _Bad(HTTPStatus.BAD_REQUEST)
         if not chunked and int(length) > bytes_max:
             raise _Bad(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
@@ -280,11 +281,18 @@ def _keeps(request: Request) -> bool:
     return "close" not in wish and request.headers.get("version") != "HTTP/1.0"
 
 
+def _number(length: str) -> int:
+    """Read a content-length; what is none counts as a body all the same."""
+    if not length.isdecimal():
+        return 1
+    return int(length) if len(length) <= _DIGITS_MAX else BODY_BYTES_MAX
+
+
 async def _skip_body(reader: asyncio.StreamReader, request: Request) -> bool:
     """Throw a body away, lest the answer be lost behind it; tell whether there was one."""
     chunked = "transfer-encoding" in request.headers
     length = request.headers.get("content-length", "0")
-    left = BODY_BYTES_MAX if chunked else int(length) if length.isdecimal() else 1
+    left = BODY_BYTES_MAX if chunked else _number(length)
     if not left:
         return False
     left = min(left, BODY_BYTES_MAX)
