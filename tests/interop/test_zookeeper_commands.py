@@ -46,7 +46,6 @@ NO_THREADS = "one thread does what Apache's does in several with queues between 
 NO_CACHE = "there is no cache of serialised replies"
 NO_LAZY_WATCHES = "a closed connection's watches are removed at once"
 TLS_UNCOUNTED = "TLS handshakes happen inside the event loop, which does not count them"
-NO_RESTORE = "restore is not built"
 PER_NAMESPACE = "counting each request by the first part of its path costs more than it tells"
 
 NOT_MEASURED = {
@@ -80,9 +79,6 @@ NOT_MEASURED = {
     "non_mtls_remote_conn_count": TLS_UNCOUNTED,
     "non_mtls_local_conn_count": TLS_UNCOUNTED,
     "insecure_admin_count": "the HTTP commands have one port and it is not unified with TLS",
-    "restore_time": NO_RESTORE,
-    "restore_error_count": NO_RESTORE,
-    "restore_rate_limited_count": NO_RESTORE,
     "write_per_namespace": PER_NAMESPACE,
     "read_per_namespace": PER_NAMESPACE,
 }

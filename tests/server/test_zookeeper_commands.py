@@ -29,7 +29,7 @@ from stratalog.core.zookeeper.standalone import Options
 from stratalog.core.zookeeper.statistics import Spread, Summary
 from stratalog.errors import StorageError
 from stratalog.server.tls import Store, TlsSettings
-from stratalog.server.zookeeper import admin, commands, config, four_letter, metrics
+from stratalog.server.zookeeper import admin, commands, config, four_letter, metrics, recovery
 from stratalog.server.zookeeper import http as small_http
 from stratalog.server.zookeeper.server import CoordinationServer
 from stratalog.server.zookeeper.settings import Settings
@@ -565,9 +565,6 @@ def test_a_snapshot_wants_somebody_who_may_do_everything(
     assert "last_zxid" in response.headers
     assert status("restore", "digest me:secret") == 405
     assert status("snapshot", "digest me:secret", "POST") == 405
-    response, body = running.get("/commands/restore", "POST", Authorization="digest me:secret")
-    assert response.status == 501
-    assert "not built" in json.loads(body)["error"]
 
 
 def test_snapshots_asked_for_too_soon_are_refused(start: Callable[..., Running]) -> None:
@@ -579,11 +576,30 @@ def test_snapshots_asked_for_too_soon_are_refused(start: Callable[..., Running])
     assert metrics.monitor_values(running.server)["snapshot_rate_limited_count"] == 1
 
 
+def test_a_log_that_has_its_size_is_followed_by_another(
+    start: Callable[..., Running], client_of: Callable[[Running], Any]
+) -> None:
+    running = start(log_roll_bytes=2000, sync_warning_ms=-1, admin_port=0)
+    client = client_of(running)
+    for number in range(30):
+        client.create(f"/{number}", b"x" * 100)
+    logs = sorted(running.server.log_directory.glob("log.*"))
+    assert 2 <= len(logs) <= 8
+    directory = running.server.snapshot_directory
+    restored = recovery.restore(recovery.Source(directory, directory, 1 << 21))
+    assert len(restored.tree) == 4 + 30
+    stats = running.json("srvr")["server_stats"]
+    assert stats["fsync_threshold_exceed_count"] >= 30
+
+
 def test_snapshots_may_be_switched_off(start: Callable[..., Running]) -> None:
     running = start(admin_port=0, admin_snapshots=False, admin_restores=False)
     credentials = {"Authorization": "digest any:body"}
     assert running.get("/commands/snapshot", **credentials)[0].status == 503
     assert running.get("/commands/restore", "POST", **credentials)[0].status == 503
+    running = start(admin_port=0, snapshots_with_zxid=False)
+    assert running.get("/commands/snapshot", **credentials)[0].status == 500
+    assert running.get("/commands/restore", "POST", **credentials)[0].status == 500
 
 
 def test_json_is_laid_out_as_admin_server_does() -> None:

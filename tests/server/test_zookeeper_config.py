@@ -59,8 +59,10 @@ CASES: list[tuple[str, str, dict[str, Any]]] = [
     ("forceSync", "no", {"force_sync": False}),
     ("snapCount", "15", {"snapshot_every": 15}),
     ("snapSizeLimitInKb", "16", {"log_bytes_max": 16 << 10}),
+    ("txnLogSizeLimitInKb", "19", {"log_roll_bytes": 19 << 10}),
     ("snapshot.compression.method", "gz", {"snapshot_compression": "gz"}),
     ("snapshot.trust.empty", "true", {"trust_empty": True}),
+    ("serializeLastProcessedZxid.enabled", "false", {"snapshots_with_zxid": False}),
     ("autopurge.snapRetainCount", "17", {"snapshots_kept": 17}),
     ("autopurge.purgeInterval", "0", {"purge_every_h": 0}),
     ("4lw.commands.whitelist", "ruok, mntr", {"commands_allowed":
@@ -379,6 +381,7 @@ def test_a_value_beyond_its_limits_is_replaced_and_told(text, path, value, tmp_p
 
 def test_small_rules_of_single_keys(tmp_path):
     assert with_cfg(tmp_path, "snapSizeLimitInKb=0").settings.log_bytes_max >= 1 << 60
+    assert with_cfg(tmp_path, "txnLogSizeLimitInKb=-1").settings.log_roll_bytes >= 1 << 60
     assert with_cfg(tmp_path, "4lw.commands.whitelist=*").settings.commands_allowed == WORDS
     assert (
         with_cfg(tmp_path, "snapshot.compression.method=GZ").settings.snapshot_compression == "gz"

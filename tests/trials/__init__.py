@@ -25,6 +25,7 @@ The same done to a coordination server, a hundred higher:
     108  full file systems                                    ends with the reason, goes on later
     109  EIO from every sync                                  ends with the reason, answers no more
     125  malformed frames; files that lie                     the right error, or a closed connection
+    126  lengths and counts that lie, little that asks much   the same, and memory stays bounded
 
 The numbers are those of the project's reliability scorecard.  Each row counts the faults that
 really fired (none is a failure) and is run a second time on a copy of the engine with a bug planted

@@ -54,13 +54,13 @@ FILES_EACH = 20
 GROWTH_BYTES_MAX = 64 * MIB
 
 _PATHS = (
-    "/", "", "/f", "/f/a", "/f/b", "/zookeeper", "/zookeeper/quota", "/zookeeper/config", "//", "/.",
-    "/f/..", "f", "/f/\0", "/f/\ud800", "/f/\u2028", "/f/\U0001f600", "/f/" + "x" * 3000, None,
+    "/", "", "/f", "/f/a", "/f/b", "/zookeeper", "/zookeeper/quota", "/zookeeper/config", "//",
+    "/.", "/f/..", "f", "/f/\0", "/f/\ud800", "/f/\u2028", "/f/\U0001f600", "/f/" + "x" * 3000, None,
 )  # fmt: skip
 _NUMBERS = (-(2**31), -8, -4, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7, 100, 2**31 - 1)
 _IDS = (
     Id("world", "anyone"), Id("auth", ""), Id("digest", "a:b"), Id("digest", ""), Id("ip", "1.2.3"),
-    Id("ip", "127.0.0.1/99"), Id("x509", "CN=x"), Id("sasl", "x"), Id("nobody", "x"), Id(None, None),
+    Id("ip", "127.0.0.1/99"), Id("x509", "CN=x"), Id("sasl", "x"), Id("no", "x"), Id(None, None),
 )  # fmt: skip
 _KINDS = (*map(int, REQUESTS), int(OpCode.MULTI), int(OpCode.MULTI_READ))
 _LAST_XID = 1_000_000

@@ -198,12 +198,19 @@ def standard_schemes() -> dict[str, Scheme]:
     return {"ip": Ip(), "digest": Digest()}
 
 
+ENTRIES_MAX: Final = 1 << 17
+"""More than a frame of the usual length can name; ``auth`` may stand for many at a time."""
+
+IDENTITIES_MAX: Final = 128
+"""How many one connection may say to be: every look at an ACL goes through all of them."""
+
+
 def settled(acl: Sequence[ACL], identities: Iterable[Id], schemes: Mapping[str, Scheme]) -> Acl:
     """Return the ACL as a znode gets it: no entry twice, ``auth`` replaced by who asks.
 
     Raises:
-        Refused: INVALID_ACL: it is empty, a scheme is unknown, or an id is none of its scheme;
-            MARSHALLING_ERROR: an id is null.
+        Refused: INVALID_ACL: it is empty, a scheme is unknown, an id is none of its scheme, or
+            ``auth`` stands for too many; MARSHALLING_ERROR: an id is null.
     """
     if acl is OPEN_ACL or acl == OPEN_ACL:
         return OPEN_ACL
@@ -218,7 +225,7 @@ def settled(acl: Sequence[ACL], identities: Iterable[Id], schemes: Mapping[str, 
                 for identity in identities
                 if (known := schemes.get(identity.scheme or "")) and known.authenticated
             ]
-            if not own:
+            if not own or len(entries) + len(own) > ENTRIES_MAX:
                 raise Refused(ErrorCode.INVALID_ACL)
             entries += own
             continue

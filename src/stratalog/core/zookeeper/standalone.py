@@ -44,6 +44,7 @@ from stratalog.core.zookeeper._fast import (
     tell,
 )
 from stratalog.core.zookeeper.identity import (
+    IDENTITIES_MAX,
     OPEN_ACL,
     SUPER,
     Acl,
@@ -558,6 +559,10 @@ class Standalone(MachineState):
             client.close(Farewell.AUTH_FAILED)
             return
         if identity not in client.identities:
+            if len(client.identities) >= IDENTITIES_MAX:
+                client.send(_frame(xid, 0, int(ErrorCode.AUTH_FAILED), b""))
+                client.close(Farewell.AUTH_FAILED)
+                return
             client.identities.append(identity)
         client.send(_frame(xid, 0, 0, b""))
 

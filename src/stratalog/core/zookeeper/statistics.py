@@ -120,6 +120,9 @@ class Statistics:
         snapshots: What a snapshot took, ms.
         snapshot_errors: Snapshots that failed.
         snapshots_refused: Asked for too soon after the last.
+        restores: What it took to replace the tree, ms.
+        restore_errors: Attempts at that which failed.
+        restores_refused: Asked for too soon after the last.
         loads: What a start took to bring everything back, ms.
         snapshot_loads: What its snapshot took, ms.
         replays: What its logs took, ms.
@@ -129,7 +132,8 @@ class Statistics:
     __slots__ = (
         "auth_failures", "batches", "connection_requests", "connections_dropped",
         "connections_rejected", "handshakes_overdue", "large_requests_rejected", "latency",
-        "loads", "reads", "reads_answered", "replayed", "replays", "revalidations",
+        "loads", "reads", "reads_answered", "replayed", "replays", "restore_errors", "restores",
+        "restores_refused", "revalidations",
         "sessions_expired", "snapshot_errors", "snapshot_loads", "snapshots", "snapshots_refused",
         "stale_replies", "stale_requests", "stale_requests_dropped", "syncs", "throttle_times",
         "throttle_waits", "throttled_ops", "token_deficits", "told", "updates", "watch_bytes",
@@ -142,6 +146,7 @@ class Statistics:
         self.loads, self.snapshot_loads = Summary(), Summary()
         self.replays, self.replayed = Summary(), Summary()
         self.throttle_times, self.token_deficits = Summary(), Summary()
+        self.restores = Summary()
         self.told = {event: Summary() for event in EventType}
         self.reset()
 
@@ -150,7 +155,7 @@ class Statistics:
         for summary in (
             self.latency, self.reads, self.updates, self.batches, self.syncs, self.snapshots,
             self.loads, self.snapshot_loads, self.replays, self.replayed, self.throttle_times,
-            self.token_deficits, *self.told.values(),
+            self.token_deficits, self.restores, *self.told.values(),
         ):  # fmt: skip
             summary.reset()
         self.connection_requests = self.revalidations = self.sessions_expired = 0
@@ -160,6 +165,7 @@ class Statistics:
         self.connections_dropped = self.large_requests_rejected = 0
         self.stale_requests = self.stale_requests_dropped = self.stale_replies = 0
         self.throttle_waits = self.throttled_ops = 0
+        self.restore_errors = self.restores_refused = 0
 
     def triggered(self, event: EventType, watchers: int) -> None:
         """An event went to so many watchers."""

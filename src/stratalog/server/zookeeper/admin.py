@@ -3,12 +3,11 @@
     GET /commands                   links to every command
     GET /commands/NAME?key=value    { ...facts..., "command" : NAME, "error" : null }
     GET /commands/snapshot          the snapshot's bytes; Authorization: digest user:password
+    POST /commands/restore          a snapshot's bytes, whose tree takes the place of this one; same
 
 A command that fails says so in ``error``, mostly with status 200.  Those that could hurt want
 somebody who has all permissions on ``/``: 401 where nobody says who they are, 403 where it is not
 enough, 429 where it was asked for too soon after the last time.
-
-``restore`` is not built, and says so with status 501.
 
 Left to others: the facts (commands.py), the bytes of HTTP (http.py), TLS.
 
@@ -160,7 +159,7 @@ def _server_stats(server: CoordinationServer, _: Mapping[str, str]) -> Facts:
         "server_stats": {
             "packets_sent": traffic.sent,
             "packets_received": traffic.received,
-            "fsync_threshold_exceed_count": 0,
+            "fsync_threshold_exceed_count": server.slow_syncs,
             "client_response_stats": _sizes(server.reply_sizes),
             "provider_null": False,
             "data_dir_size": commands.directory_bytes(server.snapshot_directory),
@@ -252,6 +251,9 @@ _COMMANDS: Final[tuple[tuple[tuple[str, ...], Command], ...]] = (
 )
 _SNAPSHOT: Final = ("snapshot", "snap")
 _RESTORE: Final = ("restore", "rest")
+_NO_ZXID: Final = "serializeLastProcessedZxid.enabled is false"
+RESTORE_BYTES_MAX: Final = 4 << 30
+"""The longest snapshot that is taken: it is in memory until its tree is."""
 
 _BY_NAME: Final = {name: (names[0], run) for names, run in _COMMANDS for name in names}
 _NO_SERVER_NEEDED: Final = frozenset(
@@ -271,6 +273,12 @@ class AdminServer(HttpServer):
         self._path = settings.admin_path.rstrip("/")
         # Apache's means ms and counts us here: 0.3 s between snapshots, not 5 minutes.
         self._pace = Pace(settings.admin_interval_ms // 1000)
+        self._restore_pace = Pace(settings.admin_interval_ms)
+        self._restoring = False
+
+    def takes_body(self, request: Request) -> bool:
+        """A snapshot to restore is taken."""
+        return request.method == "POST" and request.path.removeprefix(f"{self._path}/") in _RESTORE
 
     async def respond(self, request: Request) -> Response:
         """Run a command."""
@@ -308,13 +316,7 @@ class AdminServer(HttpServer):
         if name in _RESTORE:
             if request.method != "POST":
                 return _refusal(name, "this command is asked for with POST", 405)
-            if not self._server.settings.admin_restores:
-                return _answer(_RESTORE[0], {}, 503)
-            reason = (
-                "restore is not built: stop the server, let the snapshot be the only file of "
-                "its data directory, and start it"
-            )
-            return _refusal(_RESTORE[0], reason, 501)
+            return await self._restore(request)
         if request.method == "POST":
             return _refusal(name, "this command is asked for with GET", 405)
         return await self._snapshot(request.arguments.get("streaming", "true").lower() == "true")
@@ -345,6 +347,8 @@ class AdminServer(HttpServer):
         statistics = self._server.machine.statistics
         if not self._server.settings.admin_snapshots:
             return _answer(_SNAPSHOT[0], {}, 503)
+        if not self._server.settings.snapshots_with_zxid:
+            return _refusal(_SNAPSHOT[0], _NO_ZXID, 500)
         if not self._pace.allows():
             statistics.snapshots_refused += 1
             return _answer(_SNAPSHOT[0], {}, 429)
@@ -363,6 +367,27 @@ class AdminServer(HttpServer):
         answer = _answer(_SNAPSHOT[0], {})
         answer.headers.update(headers)
         return answer
+
+    async def _restore(self, request: Request) -> Response:
+        """Take a snapshot, and put its tree in the place of the one that is there."""
+        server = self._server
+        if not server.settings.admin_restores:
+            return _answer(_RESTORE[0], {}, 503)
+        if not server.settings.snapshots_with_zxid:
+            return _refusal(_RESTORE[0], _NO_ZXID, 500)
+        if self._restoring or not self._restore_pace.allows():
+            server.machine.statistics.restores_refused += 1
+            return _answer(_RESTORE[0], {}, 429)
+        self._restoring = True
+        try:
+            data = b"" if request.body is None else await request.body.read(RESTORE_BYTES_MAX)
+            zxid = await server.replace_tree(data)
+        except (OSError, EOFError, StratalogError) as error:
+            server.machine.statistics.restore_errors += 1
+            return _refusal(_RESTORE[0], str(error), 500)
+        finally:
+            self._restoring = False
+        return _answer(_RESTORE[0], {"last_zxid": zxid})
 
 
 def _answer(command: str, facts: Facts, status: int = 200) -> Response:

@@ -418,6 +418,9 @@ class _Settling:
         kilobytes = values.get("snapSizeLimitInKb")
         if kilobytes is not None:
             self._set("log_bytes_max", kilobytes * 1024 if kilobytes > 0 else _NEVER_BYTES)
+        kilobytes = values.get("txnLogSizeLimitInKb", 0)
+        if kilobytes > 0:
+            self._set("log_roll_bytes", kilobytes * 1024)
         method = values.get("snapshot.compression.method", "").lower()
         if method not in _COMPRESSIONS:
             given = self._chosen["snapshot.compression.method"]

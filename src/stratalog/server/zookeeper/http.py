@@ -3,7 +3,8 @@
     GET /commands/stat?a=b HTTP/1.1   CR LF
     Name: value                       CR LF      all of this: at most HEAD_BYTES_MAX
     CR LF
-    body                                         read and thrown away, at most BODY_BYTES_MAX
+    body                                         read and thrown away, at most BODY_BYTES_MAX,
+                                                 but where somebody takes it: ``Body``
 
 Bounded: so many connections, so long a head, so long a silence; beyond that a connection ends, with
 a status where one can still be said.  GET, HEAD and POST are known.  A connection is kept for the
@@ -19,7 +20,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from email.utils import formatdate
 from http import HTTPStatus
 from pathlib import Path
@@ -32,6 +33,7 @@ HEAD_BYTES_MAX: Final = 8192
 BODY_BYTES_MAX: Final = 1 << 20
 CONNECTIONS_MAX: Final = 64
 SILENCE_S_MAX: Final = 30.0
+_DIGITS_MAX: Final = 18
 _PIECE_BYTES: Final = 64 << 10
 _METHODS: Final = frozenset(("GET", "HEAD", "POST"))
 _END: Final = b"\r\n\r\n"
@@ -47,6 +49,7 @@ class Request:
         arguments: The query's; the first of several that share a name.
         headers: By name in lower case; the last of several.
         client: The address it came from.
+        body: What follows, where ``takes_body`` wants it.
     """
 
     method: str
@@ -54,6 +57,7 @@ class Request:
     arguments: dict[str, str]
     headers: dict[str, str]
     client: str
+    body: Body | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +83,76 @@ class _Bad(Exception):  # noqa: N818  (it says what is the case, not who erred)
     def __init__(self, status: HTTPStatus) -> None:
         super().__init__(status.phrase)
         self.status = status
+
+
+class Body:
+    """What follows a head: so many bytes, or chunks.
+
+    Attributes:
+        begun: Whether somebody began to read it.
+    """
+
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, headers: dict[str, str]
+    ) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._headers = headers
+        self.begun = False
+
+    async def read(self, bytes_max: int) -> bytes:
+        """Return all of it.
+
+        Raises:
+            EOFError: The client hung up.
+            TimeoutError: It said nothing for too long.
+        """
+        self.begun = True
+        headers = self._headers
+        chunked = "chunked" in headers.get("transfer-encoding", "").lower()
+        length = headers.get("content-length", "0")
+        if not chunked and (not length.isdecimal() or len(length) > _DIGITS_MAX):
+            raise _Bad(HTTPStatus.BAD_REQUEST)
+        if not chunked and int(length) > bytes_max:
+            raise _Bad(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+        if headers.get("expect", "").lower() == "100-continue":
+            self._writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        data = bytearray()
+        if not chunked:
+            await self._read_into(data, int(length))
+            return bytes(data)
+        while size := await self._chunk_size():
+            if len(data) + size > bytes_max:
+                raise _Bad(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+            await self._read_into(data, size)
+            await self._line()
+        while await self._line():  # what may follow the last chunk
+            pass
+        return bytes(data)
+
+    async def _read_into(self, data: bytearray, left: int) -> None:
+        while left:
+            async with asyncio.timeout(SILENCE_S_MAX):
+                piece = await self._reader.read(min(left, _PIECE_BYTES))
+            if not piece:
+                raise EOFError(f"the request ended {left} bytes early")
+            data += piece
+            left -= len(piece)
+
+    async def _chunk_size(self) -> int:
+        digits = (await self._line()).partition(b";")[0].strip()
+        try:
+            size = int(digits, 16)
+        except ValueError:
+            raise _Bad(HTTPStatus.BAD_REQUEST) from None
+        if size < 0:
+            raise _Bad(HTTPStatus.BAD_REQUEST)
+        return size
+
+    async def _line(self) -> bytes:
+        async with asyncio.timeout(SILENCE_S_MAX):
+            line = await self._reader.readuntil(b"\r\n")
+        return line.removesuffix(b"\r\n")
 
 
 def parse_head(head: bytes, client: str) -> Request:
@@ -113,6 +187,11 @@ class HttpServer:
         self._host, self._port = host, port
         self._listener: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+
+    def takes_body(self, request: Request) -> bool:
+        """Tell whether ``respond`` may want the request's body; else it is thrown away before."""
+        del request
+        return False
 
     async def respond(self, request: Request) -> Response:
         """Answer a request."""
@@ -173,9 +252,14 @@ class HttpServer:
         except _Bad as bad:
             await _send(writer, _plain(bad.status), keep=False)
             return False
-        keep = _keeps(request) and not await _skip_body(reader, request)
+        body = Body(reader, writer, request.headers) if self.takes_body(request) else None
+        keep = body is None and _keeps(request) and not await _skip_body(reader, request)
         try:
-            response = await self.respond(request)
+            response = await self.respond(replace(request, body=body) if body else request)
+            if body is not None and not body.begun and "expect" not in request.headers:
+                await _skip_body(reader, request)
+        except _Bad as bad:
+            response = _plain(bad.status)
         except Exception:  # noqa: BLE001  (logged with its trace; the others are unharmed)
             _log.exception("%s %s failed", request.method, request.path)
             response, keep = _plain(HTTPStatus.INTERNAL_SERVER_ERROR), False
@@ -197,11 +281,18 @@ def _keeps(request: Request) -> bool:
     return "close" not in wish and request.headers.get("version") != "HTTP/1.0"
 
 
+def _number(length: str) -> int:
+    """Read a content-length; what is none counts as a body all the same."""
+    if not length.isdecimal():
+        return 1
+    return int(length) if len(length) <= _DIGITS_MAX else BODY_BYTES_MAX
+
+
 async def _skip_body(reader: asyncio.StreamReader, request: Request) -> bool:
     """Throw a body away, lest the answer be lost behind it; tell whether there was one."""
     chunked = "transfer-encoding" in request.headers
     length = request.headers.get("content-length", "0")
-    left = BODY_BYTES_MAX if chunked else int(length) if length.isdecimal() else 1
+    left = BODY_BYTES_MAX if chunked else _number(length)
     if not left:
         return False
     left = min(left, BODY_BYTES_MAX)

@@ -154,8 +154,10 @@ _WIRED: Final = (
     _wired("fsync.warningthresholdms", Kind.LONG, "sync_warning_ms"),
     _wired("snapCount", Kind.NUMBER, "snapshot_every", least=2),
     _wired("snapSizeLimitInKb", Kind.LONG),
+    _wired("txnLogSizeLimitInKb", Kind.LONG),
     _wired("snapshot.compression.method", Kind.TEXT),
     _wired("snapshot.trust.empty", Kind.TRUTH, "trust_empty"),
+    _wired("serializeLastProcessedZxid.enabled", Kind.TRUTH, "snapshots_with_zxid"),
     _wired("autopurge.snapRetainCount", Kind.WHOLE, "snapshots_kept", least=3),
     _wired("autopurge.purgeInterval", Kind.WHOLE, "purge_every_h"),
     # what it tells of itself
@@ -205,8 +207,7 @@ _LATER: Final = _names("""
     client.certReload client.portUnification emulate353TTLNodes ensembleAuthName fips-mode
     kerberos.canonicalizeHostNames kerberos.minReLoginTimeMs kerberos.removeHostFromPrincipal
     kerberos.removeRealmFromPrincipal kinit metricsProvider.httpsPort requireKerberosConfig
-    security.auth_to_local serializeLastProcessedZxid.enabled server.principal server.realm
-    ssl.authProvider ssl.sslProvider txnLogSizeLimitInKb
+    security.auth_to_local server.principal server.realm ssl.authProvider ssl.sslProvider
 """)
 
 _ENSEMBLE: Final = _names("""

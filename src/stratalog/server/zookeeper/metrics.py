@@ -121,6 +121,8 @@ COUNTERS: Final[dict[str, NumberOf]] = {
     "connection_request_count": lambda s: s.machine.statistics.connection_requests,
     "stale_sessions_expired": lambda s: s.machine.statistics.sessions_expired,
     "sync_processor_request_queued": lambda s: s.machine.statistics.writes_logged,
+    "restore_error_count": lambda s: s.machine.statistics.restore_errors,
+    "restore_rate_limited_count": lambda s: s.machine.statistics.restores_refused,
     "connection_drop_count": lambda s: s.machine.statistics.connections_dropped,
     "stale_requests": lambda s: s.machine.statistics.stale_requests,
     "stale_requests_dropped": lambda s: s.machine.statistics.stale_requests_dropped,
@@ -154,6 +156,7 @@ BASIC: Final[dict[str, SummaryOf]] = {
     "startup_txns_load_time": lambda s: s.machine.statistics.replays,
     "startup_txns_loaded": lambda s: s.machine.statistics.replayed,
     "sync_processor_batch_size": lambda s: s.machine.statistics.batches,
+    "restore_time": lambda s: s.machine.statistics.restores,
     "connection_token_deficit": _token_deficits,
     **dict.fromkeys(
         (

@@ -31,21 +31,22 @@ import ssl
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from stratalog.core.zookeeper.identity import SUPER, X509
 from stratalog.core.zookeeper.standalone import Bounds, Client, Fed, Standalone
 from stratalog.core.zookeeper.statistics import Sizes, Traffic
-from stratalog.core.zookeeper.tree import Tree, Walk
+from stratalog.core.zookeeper.tree import Walk
 from stratalog.errors import InvalidArgumentError, StratalogError
 from stratalog.server.tls import context_of
 from stratalog.server.zookeeper import memory
 from stratalog.server.zookeeper.admin import AdminServer
 from stratalog.server.zookeeper.connection import ClientConnection
+from stratalog.server.zookeeper.machines import Machines
 from stratalog.server.zookeeper.metrics import MetricsServer
 from stratalog.server.zookeeper.recovery import Restored, Source, restore
+from stratalog.server.zookeeper.restore import Replacement, prepare, tail_of
 from stratalog.server.zookeeper.settings import Settings
 from stratalog.storage.zookeeper.lock import DirectoryLock
 from stratalog.storage.zookeeper.purge import purge
@@ -53,11 +54,6 @@ from stratalog.storage.zookeeper.snapshots import SnapshotTarget, remove_unfinis
 from stratalog.storage.zookeeper.txn_log import TxnLog, mend
 from stratalog.wire.der import subject_of
 from stratalog.wire.zookeeper.records import Id
-from stratalog.wire.zookeeper.snapshot import DIGEST_VERSION, SnapshotTail, TreeDigest
-
-if TYPE_CHECKING:
-    from stratalog.server.zookeeper.audit import AuditLog
-    from stratalog.server.zookeeper.throttle import Throttle
 
 _log: Final = logging.getLogger("stratalog.zookeeper")
 
@@ -67,7 +63,7 @@ NONCE_BYTES: Final = 24
 FAREWELL_S_MAX: Final = 1.0
 """How long a stopping server waits for clients that do not read."""
 
-TURN_NS_MAX: Final = 20_000_000
+TURN_MS_MAX: Final = 20
 """How long the requests of one client are taken before others have their turn."""
 
 ANSWER_BYTES_MAX: Final = 1 << 20
@@ -99,8 +95,8 @@ class CoordinationServer:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.failure = None
-        self._audit = _audit_log() if settings.audit else None
-        self._limits = _limits(settings) if settings.throttle.limits else None
+        self._machines = Machines(settings, _monotonic_ms())
+        self._audit, self._limits = self._machines.audit, self._machines.limits
         self.failed = asyncio.Event()
         self._deserted = asyncio.Event()
         self.connections = set()
@@ -118,6 +114,7 @@ class CoordinationServer:
             settings.frame_bytes_max, ANSWER_BYTES_MAX, settings.outstanding_max, SLOW_REQUESTS
         )
         self.waiting_bytes = self.unsent_bytes = 0
+        self.slow_syncs = 0
         self.departed = Traffic()
         self.traffic_before = Traffic()
         self.reply_sizes = Sizes()
@@ -205,7 +202,7 @@ class CoordinationServer:
         memory.begin()
         mend(restored.torn)
         tree = restored.tree
-        self.machine = self._machine_of(tree)
+        self.machine = self._machines.of(tree, _monotonic_ms())
         self.machine.set_clock(_monotonic_ms(), _wall_ms())
         self.log = TxnLog(
             logs, reserve_bytes=settings.reserve_bytes, last_zxid=tree.last_zxid,
@@ -229,19 +226,6 @@ class CoordinationServer:
             "serving on %s, zxid 0x%x, %d znodes, %d transactions replayed",
             self.address, tree.last_zxid, len(tree), restored.transactions,
         )  # fmt: skip
-
-    def _machine_of(self, tree: Tree) -> Standalone:
-        """Return the machine of a tree: the plain one, unless there is an audit log, or a limit."""
-        settings = self.settings
-        make: Callable[..., Standalone] = Standalone
-        if self._audit is not None:
-            make = self._audit.machine
-        if self._limits is not None:
-            make = partial(self._limits.machine, audit=self._audit)
-        machine = make(tree, settings.options, schemes=settings.schemes, now_ms=_monotonic_ms())
-        if not settings.digest_auth:
-            del machine.schemes["digest"]
-        return machine
 
     async def _open_doors(self) -> None:
         """Answer HTTP commands and show metrics, where that is wanted."""
@@ -437,13 +421,14 @@ class CoordinationServer:
 
     def _take_more(self, client: Client, data: bytes, fed: Fed) -> Fed:
         """Go on as long as that is fair to the others."""
-        end_ns = time.monotonic_ns() + TURN_NS_MAX
+        end_ms = self.machine.now_ms + TURN_MS_MAX
         while not fed.bounded:
+            if _monotonic_ms() > end_ms:
+                return fed._replace(bounded=True)
             more = self.machine.feed(client, data, fed.at, self._bounds)
             if not more.frames:
                 break
-            late = time.monotonic_ns() > end_ns and more.at < len(data)
-            fed = Fed(more.at, fed.frames + more.frames, more.last, bounded=more.bounded or late)
+            fed = Fed(more.at, fed.frames + more.frames, more.last, bounded=more.bounded)
         return fed
 
     # ---- persist, then speak ----
@@ -506,8 +491,12 @@ class CoordinationServer:
         if asked_ms:
             self.machine.statistics.syncs.add(now_ms - asked_ms)
             if now_ms - asked_ms > self.settings.sync_warning_ms:
+                self.slow_syncs += 1
                 _log.warning("a sync of the log took %d ms: the disk is slow", now_ms - asked_ms)
             self._sync_asked_ms = now_ms if zxid < self.log.last_zxid else 0
+        if self.log.bytes > self.settings.log_roll_bytes:
+            self._snapshot_at_bytes -= self.log.bytes
+            self.log.roll()
         if self.settings.force_sync:
             self.machine.committed(zxid)
         if not self._persist():  # what reads behind a write led to
@@ -614,10 +603,7 @@ class CoordinationServer:
             while piece := walk.piece(SLICE_ZNODES):
                 target.encoded(piece)
                 await asyncio.sleep(0)
-            digest = (
-                TreeDigest(tree.last_zxid, DIGEST_VERSION, tree.digest) if tree.digests else None
-            )
-            tail = SnapshotTail(digest, tree.last_zxid)
+            tail = tail_of(tree, with_zxid=self.settings.snapshots_with_zxid)
             await self._off_loop(target.finish, tail)
         except BaseException:
             target.abandon()
@@ -629,6 +615,51 @@ class CoordinationServer:
         self.machine.statistics.snapshots.add(_monotonic_ms() - began_ms)
         _log.info("snapshot %s", target.path)
         return target.path
+
+    async def replace_tree(self, data: bytes) -> int:
+        """Put the tree of a snapshot in the place of this one; return the snapshot's zxid.
+
+        Raises:
+            CorruptSnapshotError: The bytes are no sound snapshot; nothing happened.
+            OSError: The system refused; nothing happened, or the server has failed.
+        """
+        began_ms = _monotonic_ms()
+        while self._snapshot_running:
+            await self._snapshot_over.wait()
+        self._announce_snapshot()
+        try:
+            new = await prepare(data, self.settings, self.snapshot_directory)
+            self._replace_tree(new)
+        finally:
+            self._snapshot_running = False
+            self._snapshot_over.set()
+        self.machine.statistics.restores.add(_monotonic_ms() - began_ms)
+        return new.zxid
+
+    def _replace_tree(self, new: Replacement) -> None:
+        if self.failure is not None:
+            new.target.abandon()
+            raise self.failure
+        zxid = max(new.zxid, self.log.last_zxid + 1)
+        try:
+            new.settle(zxid, with_zxid=self.settings.snapshots_with_zxid)
+        except BaseException as error:
+            new.target.abandon()
+            if isinstance(error, OSError) and new.target.path.exists():
+                self._fail(error)  # a restart would begin with it, and nobody knows
+            raise
+        self.log.roll()
+        old = self.machine
+        for connection in list(self.connections):
+            if connection.client is not None:
+                old.disconnect(connection.client)
+            connection.abort()
+        self.machine = machine = self._machines.of(new.tree, _monotonic_ms())
+        machine.statistics = old.statistics
+        for manager in (new.tree.watches.data, new.tree.watches.children):
+            manager.on_trigger = old.statistics.triggered
+        self.set_clock()
+        _log.warning("the tree was replaced: zxid 0x%x, %d znodes", zxid, len(new.tree))
 
     # ---- what time brings ----
 
@@ -651,8 +682,11 @@ class CoordinationServer:
         while True:
             await asyncio.sleep(settings.container_check_ms / 1000)
             self.machine.set_clock(_monotonic_ms(), _wall_ms())
-            for path in self.machine.candidates():
-                self.machine.delete_container(path)
+            machine = self.machine
+            for path in machine.candidates():
+                if machine is not self.machine:
+                    break  # another tree, of which this is not true
+                machine.delete_container(path)
                 self._settle()
                 await asyncio.sleep(pause_s)
 
@@ -720,18 +754,6 @@ class CoordinationServer:
         for connection in self.connections:
             self.departed.add(connection.traffic)
             connection.reset_counts()
-
-
-def _audit_log() -> AuditLog:
-    from stratalog.server.zookeeper.audit import AuditLog  # noqa: PLC0415  (most have none)
-
-    return AuditLog()
-
-
-def _limits(settings: Settings) -> Throttle:
-    from stratalog.server.zookeeper.throttle import Throttle  # noqa: PLC0415  (most have none)
-
-    return Throttle(settings.throttle, _monotonic_ms())
 
 
 def _monotonic_ms() -> int:

@@ -55,8 +55,10 @@ class Settings:
         force_sync: Whether a reply waits for the disk (``forceSync``).
         sync_warning_ms: A sync that takes longer is told of (``fsync.warningthresholdms``).
         snapshot_every: ``snapCount``: transactions between snapshots, give or take a half.
+        log_roll_bytes: ``txnLogSizeLimitInKb``: bytes of a log after which a new one is begun.
         log_bytes_max: ``snapSizeLimitInKb``: bytes of a log after which there is a snapshot.
         snapshot_compression: ``""``, ``"gz"`` or ``"snappy"``.
+        snapshots_with_zxid: ``serializeLastProcessedZxid.enabled``.
         snapshots_kept: ``autopurge.snapRetainCount``.
         purge_every_h: ``autopurge.purgeInterval``; 0: never.
         container_check_ms: ``znode.container.checkIntervalMs``; 0: never.
@@ -105,7 +107,9 @@ class Settings:
     sync_warning_ms: int = 1000
     snapshot_every: int = 100_000
     log_bytes_max: int = 4 << 30
+    log_roll_bytes: int = 1 << 62
     snapshot_compression: str = ""
+    snapshots_with_zxid: bool = True
     snapshots_kept: int = 3
     purge_every_h: float = 1.0
     container_check_ms: int = 60_000

@@ -103,15 +103,32 @@ def open_snapshot(
             error.strerror or "cannot read", path=str(snapshot.path), system_errno=error.errno or 0
         ) from error
     try:
-        if snapshot.compression == "gz":
-            data = zlib.decompress(data, wbits=31)
-        elif snapshot.compression == "snappy":
-            data = b"".join(_snappy_blocks(data))
-    except (zlib.error, ValueError, struct.error) as error:
-        raise CorruptSnapshotError(
-            f"cannot decompress: {error}", path=str(snapshot.path)
-        ) from error
+        data = _decompressed(data, snapshot.compression)
+    except CorruptSnapshotError as error:
+        raise CorruptSnapshotError(error.message, path=str(snapshot.path)) from error
     return SnapshotReader(data, field_bytes_max=field_bytes_max, digest=digest)
+
+
+def unpacked(data: bytes) -> bytes:
+    """Return a snapshot's bytes, decompressed if their beginning says that they are compressed.
+
+    Raises:
+        CorruptSnapshotError: They cannot be decompressed.
+    """
+    if data.startswith(_GZIP_MAGIC):
+        return _decompressed(data, "gz")
+    return _decompressed(data, "snappy" if data.startswith(_SNAPPY_HEADER) else "")
+
+
+def _decompressed(data: bytes, compression: str) -> bytes:
+    try:
+        if compression == "gz":
+            return zlib.decompress(data, wbits=31)
+        if compression == "snappy":
+            return b"".join(_snappy_blocks(data))
+    except (zlib.error, ValueError, struct.error) as error:
+        raise CorruptSnapshotError(f"cannot decompress: {error}") from error
+    return data
 
 
 def _snappy_blocks(data: bytes) -> Iterator[bytes]:
@@ -210,6 +227,20 @@ class SnapshotTarget:
     def encoded(self, nodes: bytes) -> None:
         """Write some znodes whose bytes are there already."""
         self._file.write(self._stream.feed(self._writer.encoded(nodes)))
+
+    def sync(self) -> None:
+        """Sync what is written so far: little is left for ``finish`` to do.
+
+        Raises:
+            OSError: The system refused.
+        """
+        self._file.flush()
+        os.fdatasync(self._file.fileno())
+
+    def settle(self, zxid: int) -> None:
+        """Let it be of another zxid than it was begun with; what is written is the same."""
+        suffix = self.path.suffix if self.path.suffix[1:] in COMPRESSIONS else ""
+        self.zxid, self.path = zxid, self.path.with_name(snapshot_name(zxid) + suffix)
 
     def finish(self, tail: SnapshotTail) -> None:
         """Write the end, and give the file its name, durably; takes as long as the disk does.

@@ -7,8 +7,8 @@
  * take Python seconds, in which nobody is served.
  *
  *     Walk(tree).piece(n)                     the bytes of the next n znodes, parents first; b"" at the end
- *     load(tree, data, at, field_bytes_max)   takes plain znodes, up to the first that is not, or is
- *                                             damaged, or to the end; returns where that one begins
+ *     load(tree, data, at, field_bytes_max)   takes plain znodes, a few thousand, or up to the first that
+ *                                             is not, or is damaged; returns where the next one begins
  *
  * The tree may change during a walk: children are those that a znode had when the walk came to it, and
  * what is gone by then is left out.
@@ -17,7 +17,7 @@
 
 #include "fast.h"
 
-enum { NODE_TAIL_BYTES = 68 };
+enum { NODE_TAIL_BYTES = 68, LOADED_AT_ONCE = 4096 /* then other threads have a turn */ };
 
 static const char system_path[] = "/zookeeper";
 
@@ -327,7 +327,9 @@ PyObject *snapshot_load(PyObject *module, PyObject *args) {
     loading on = {into, (acl_counts *)into->acls, NULL, 0, NULL};
     cursor from = {(const uint8_t *)memory + begin, (const uint8_t *)memory + bytes};
     outcome result;
-    while ((result = load_one(&on, &from, field_bytes_max)) == DONE) {}
+    int left = LOADED_AT_ONCE;
+    do result = load_one(&on, &from, field_bytes_max);
+    while (result == DONE && --left > 0);
     if (result == FAULT) return NULL;
     return PyLong_FromSsize_t((const char *)from.at - memory);
 }
