@@ -31,7 +31,8 @@ PYTEST_OPTIONS ?=
 WITH_TOOLS := export PATH="$(CURDIR)/$(BIN):$$PATH"
 
 C_FILES = $(sort $(wildcard native/*/*.[ch] native/*/*/*.[ch] tests/native/*.[ch] src/stratalog/*.c \
-	src/stratalog/core/zookeeper/fast/*.[ch] src/stratalog/wire/zookeeper/*.c))
+	src/stratalog/core/zookeeper/fast/*.[ch] src/stratalog/wire/zookeeper/*.c \
+	src/stratalog/server/zookeeper/*.c))
 BUILD_FILES = pyproject.toml CMakeLists.txt native/CMakeLists.txt \
 	$(sort $(wildcard native/include/* native/src/* native/bench/* src/stratalog/*.c \
 	src/stratalog/core/zookeeper/fast/* src/stratalog/wire/zookeeper/*.c src/stratalog/_ffi_build.py))

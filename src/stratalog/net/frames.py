@@ -80,6 +80,22 @@ class FrameConnection(asyncio.Protocol):
         return (str(name[0]), int(name[1])) if isinstance(name, tuple) else ("", 0)
 
     @property
+    def descriptor(self) -> int:
+        """Of its socket, for who sends by it what the transport would send as it is; -1: nobody."""
+        known = self._transport.get_extra_info("socket") if self._transport else None
+        return -1 if known is None or self.is_secure else int(known.fileno())
+
+    @property
+    def carries_frames(self) -> bool:
+        """Whether its first bytes have come, and begin a frame."""
+        return not self._first and not self._raw
+
+    @property
+    def keeps(self) -> bool:
+        """Whether something of what came waits."""
+        return bool(self._kept) or not self.taking
+
+    @property
     def is_open(self) -> bool:
         """Whether anything can still be written."""
         return self._transport is not None and not self._transport.is_closing()
@@ -196,7 +212,10 @@ class FrameConnection(asyncio.Protocol):
             self._take(data)
 
     def _take(self, data: bytes) -> None:
-        at = self.frames_received(data, 0) if self.taking else 0
+        self.keep(data, self.frames_received(data, 0) if self.taking else 0)
+
+    def keep(self, data: bytes, at: int) -> None:
+        """Keep what follows ``at``, where a frame begins; one that cannot be is the end."""
         end = len(data)
         if at == end:
             return

@@ -90,6 +90,26 @@ class Queue(Generic[_T]):
     def __getitem__(self, index: int) -> _T: ...
     def __iter__(self) -> Iterator[_T]: ...
 
+class SpreadCounts:
+    count: int
+    total: int
+    least: int
+    greatest: int
+    _times: Any
+    def add(self, value: int, times: int = 1, /) -> None: ...
+
+class TrafficCounts:
+    received: int
+    received_bytes: int
+    sent: int
+    sent_bytes: int
+
+class SizeCounts:
+    last: int
+    least: int
+    greatest: int
+    def add(self, last: int, least: int, greatest: int, /) -> None: ...
+
 class Walk:
     def __init__(self, tree: TreeState) -> None: ...
     def piece(self, count: int, /) -> bytes: ...

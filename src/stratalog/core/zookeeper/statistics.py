@@ -18,18 +18,15 @@ from __future__ import annotations
 
 import math
 from decimal import ROUND_HALF_UP, Decimal
-from typing import Final
 
+from stratalog.core.zookeeper._fast import SizeCounts, SpreadCounts, TrafficCounts
 from stratalog.core.zookeeper.watches import EventType
 
-_EXACT_BITS: Final = 6
-_EXACT: Final = 1 << _EXACT_BITS
 
+class Spread(SpreadCounts):
+    """Count, sum, least and greatest of a value; 0 where none came.  C adds (fast/types.c)."""
 
-class Spread:
-    """Count, sum, least and greatest of a value; 0 where none came."""
-
-    __slots__ = ("count", "greatest", "least", "total")
+    __slots__ = ()
 
     def __init__(self) -> None:
         self.reset()
@@ -37,17 +34,6 @@ class Spread:
     def reset(self) -> None:
         """Forget everything."""
         self.count = self.total = self.least = self.greatest = 0
-
-    def add(self, value: int, times: int = 1) -> None:
-        """A value came, so many times; one below 0 did not."""
-        if value < 0 or times <= 0:
-            return
-        if not self.count or value < self.least:
-            self.least = value
-        if value > self.greatest:  # noqa: PLR1730  (a call costs more than a look)
-            self.greatest = value
-        self.count += times
-        self.total += value * times
 
     @property
     def average(self) -> float:
@@ -61,22 +47,14 @@ class Spread:
 class Summary(Spread):
     """A spread with percentiles."""
 
-    __slots__ = ("_times",)
+    __slots__ = ()
+
+    _times: dict[int, int]
 
     def reset(self) -> None:
         """Forget everything."""
         super().reset()
-        self._times: dict[int, int] = {}
-
-    def add(self, value: int, times: int = 1) -> None:
-        """A value came, so many times; one below 0 did not."""
-        if value < 0 or times <= 0:
-            return
-        super().add(value, times)
-        if value >= _EXACT:
-            drop = value.bit_length() - _EXACT_BITS
-            value = value >> drop << drop
-        self._times[value] = self._times.get(value, 0) + times
+        self._times = {}
 
     def percentile(self, share: float) -> int:
         """Return the value that a share of all, between 0 and 1, do not exceed; 0: none came."""
@@ -172,7 +150,7 @@ class Statistics:
         self.told[event].add(watchers)
 
 
-class Traffic:
+class Traffic(TrafficCounts):
     """What went over connections: of one, or of many together.
 
     Attributes:
@@ -182,10 +160,7 @@ class Traffic:
         sent_bytes: Theirs, without lengths.
     """
 
-    __slots__ = ("received", "received_bytes", "sent", "sent_bytes")
-
-    def __init__(self) -> None:
-        self.received = self.sent = self.received_bytes = self.sent_bytes = 0
+    __slots__ = ()
 
     def add(self, other: Traffic, sign: int = 1) -> None:
         """Add what another says, or with -1 take it away."""
@@ -195,10 +170,10 @@ class Traffic:
         self.sent_bytes += sign * other.sent_bytes
 
 
-class Sizes:
+class Sizes(SizeCounts):
     """The sizes of replies: the last one, the least and the greatest; -1: there was none."""
 
-    __slots__ = ("greatest", "last", "least")
+    __slots__ = ()
 
     def __init__(self) -> None:
         self.reset()
@@ -206,11 +181,3 @@ class Sizes:
     def reset(self) -> None:
         """Forget everything."""
         self.last = self.least = self.greatest = -1
-
-    def add(self, last: int, least: int, greatest: int) -> None:
-        """Some replies left."""
-        self.last = last
-        if least < self.least or self.least < 0:
-            self.least = least
-        if greatest > self.greatest:  # noqa: PLR1730  (a call costs more than a look)
-            self.greatest = greatest

@@ -30,6 +30,7 @@ from stratalog.core.zookeeper.standalone import Client, Farewell
 from stratalog.core.zookeeper.statistics import Spread, Traffic
 from stratalog.net.frames import FrameConnection
 from stratalog.server.zookeeper import four_letter
+from stratalog.server.zookeeper._line import Line
 from stratalog.wire.zookeeper.records import OpCode
 
 if TYPE_CHECKING:
@@ -44,14 +45,15 @@ _SPECIAL_XID: Final = b"\x80"
 _CONNECT: Final = struct.pack(">ii", 0, OpCode.CREATE_SESSION)
 
 
-class ClientConnection(FrameConnection):
-    """A connection of a client.
+class ClientConnection(Line, FrameConnection):
+    """A connection of a client; where nothing is odd, its bytes go through C (line.c).
 
     Args:
         server: Whose it is.
 
     Attributes:
         client: What the machine knows of it; None before it is welcome and after it is gone.
+        fd: Its descriptor, while replies may leave by it; -1: they go through the transport.
         throttled: Whether the server does not read it for now.
         opened_at_ms: Since when it is there, since 1970-01-01 UTC.
         traffic: What went over it.
@@ -68,15 +70,11 @@ class ClientConnection(FrameConnection):
         super().__init__(
             frame_bytes_max=settings.frame_bytes_max, unsent_bytes_max=settings.unsent_bytes_max
         )
-        self._server = server
-        self.client: Client | None = None
+        self._server: CoordinationServer = server
         self.throttled = False
         self.traffic = Traffic()
         self.latency = Spread()
         self.opened_at_ms = 0
-        self._asked_at_ms = 0
-        self._stopped = False
-        self._waiting_bytes = 0
         self._unsent_bytes = 0
         self._word = b""
         self._forget_last()
@@ -101,8 +99,47 @@ class ClientConnection(FrameConnection):
         """Welcome it, unless there are too many from there."""
         if not self._server.admit(self):
             self.abort()
-        elif self._server.settings.keep_alive:
+            return
+        if self._server.settings.keep_alive:
             self.keep_alive()
+        self.fd = self.descriptor
+
+    def close(self) -> None:
+        """Close once everything written has left."""
+        self._plain, self.fd = False, -1
+        super().close()
+
+    def abort(self) -> None:
+        """Close now."""
+        self._plain, self.fd = False, -1
+        super().abort()
+
+    def received_oddly(self, data: bytes) -> None:
+        """Take what came, where C does not."""
+        FrameConnection.data_received(self, data)
+        self._plain = self.carries_frames and self.is_open and not self.keeps
+
+    def leave(self, data: bytes, at: int) -> None:
+        """Leave what follows ``at`` for later: too much waits already, or is answered."""
+        self._plain = False
+        self._stop()
+        self.keep(data, at)
+        if self.client is not None and not self._is_crowded(self.client):
+            asyncio.get_running_loop().call_soon(self.go_on)
+
+    def send_rest(self, sent: int) -> None:
+        """Let the transport have what the socket did not take of the client's replies."""
+        if self.client is None:
+            return
+        self.write(b"".join(self.client.out)[sent:])
+        self._look_at_unsent()
+
+    def _look_at_unsent(self) -> None:
+        unsent = self.unsent_bytes
+        self._held = unsent > 0
+        if self.writing_paused:
+            self.pause_reading()
+            self._count_unsent(unsent)
 
     def frames_received(self, data: bytes, at: int) -> int:
         """Hand requests on; what the server does not take now stays for later."""
@@ -150,7 +187,7 @@ class ClientConnection(FrameConnection):
 
     def _stop(self) -> None:
         self._stopped = True
-        self.taking = False
+        self.taking = self._plain = False
         self.pause_reading()
 
     def go_on(self) -> None:
@@ -160,6 +197,7 @@ class ClientConnection(FrameConnection):
             return
         self._stopped = False
         self.take_kept()
+        self._plain = self.carries_frames and self.is_open and not self.keeps
         if not self._stopped:
             self.resume_reading()
 
@@ -189,6 +227,7 @@ class ClientConnection(FrameConnection):
 
     def closed(self) -> None:
         """Tell the machine."""
+        self._plain, self.fd = False, -1
         self._answered()
         self._count_unsent(0)
         self._server.forget(self)
@@ -232,8 +271,7 @@ class ClientConnection(FrameConnection):
             else:
                 data = out[0]
                 size, sizes = len(data) - _LENGTH_BYTES, self._server.reply_sizes
-                if size != sizes.last:
-                    sizes.add(size, size, size)
+                sizes.add(size, size, size)
             traffic = self.traffic
             traffic.sent += count
             traffic.sent_bytes += len(data) - _LENGTH_BYTES * count
@@ -244,9 +282,7 @@ class ClientConnection(FrameConnection):
                 self.answered_at_ms, self.last_zxid = now_ms, zxid
             self.write(data)
             out.clear()
-            if self.writing_paused:
-                self.pause_reading()
-                self._count_unsent(self.unsent_bytes)
+            self._look_at_unsent()
         if self._waiting_bytes and not client.pending:
             self._answered()
         if self._stopped and not self._is_crowded(client):

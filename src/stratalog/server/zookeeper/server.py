@@ -41,6 +41,7 @@ from stratalog.core.zookeeper.tree import Walk
 from stratalog.errors import InvalidArgumentError, StratalogError
 from stratalog.server.tls import context_of
 from stratalog.server.zookeeper import memory
+from stratalog.server.zookeeper._line import Hub
 from stratalog.server.zookeeper.admin import AdminServer
 from stratalog.server.zookeeper.connection import ClientConnection
 from stratalog.server.zookeeper.machines import Machines
@@ -78,7 +79,7 @@ TRACE_MASK_DEFAULT: Final = 306
 """What ``gtmk`` answers as long as nobody sets it; nothing here is traced by it."""
 
 
-class CoordinationServer:
+class CoordinationServer(Hub):
     """One server on one data directory.
 
     ``start`` brings the tree back and listens; ``stop`` ends it; ``failed`` is set, with the reason
@@ -101,7 +102,7 @@ class CoordinationServer:
         self._deserted = asyncio.Event()
         self.connections = set()
         self._addresses: Counter[str] = Counter()
-        self._by_client: dict[Client, ClientConnection] = {}
+        self._by_client = {}
         self._listener: asyncio.Server | None = None
         self._tls_listener: asyncio.Server | None = None
         self._locks: list[DirectoryLock] = []
@@ -113,6 +114,10 @@ class CoordinationServer:
         self._bounds = Bounds(
             settings.frame_bytes_max, ANSWER_BYTES_MAX, settings.outstanding_max, SLOW_REQUESTS
         )
+        self._frame_bytes_max, self._answer_bytes_max, self._pending_max, self._slow_max = (
+            self._bounds
+        )
+        self._outstanding_bytes_max = settings.outstanding_bytes_max
         self.waiting_bytes = self.unsent_bytes = 0
         self.slow_syncs = 0
         self.departed = Traffic()
@@ -276,7 +281,7 @@ class CoordinationServer:
                 self._fail(error)
             if self.failure is None:
                 self.machine.committed(self.log.last_zxid)
-                self._speak(_monotonic_ms())
+                self.speak(_monotonic_ms())
         await self._dismiss()
         for listener in (self._listener, self._tls_listener):
             if listener is not None:
@@ -412,12 +417,16 @@ class CoordinationServer:
         if self._settling:
             return fed
         if machine.has_proposals:
-            self._settling = True
-            self._turn_began_ms = machine.now_ms
-            self._loop.call_soon(self._settle)
+            self.begin_turn()
         else:
-            self._speak(machine.now_ms)
+            self.speak(machine.now_ms)
         return fed
+
+    def begin_turn(self) -> None:
+        """There is something to persist: at the end of this turn."""
+        self._settling = True
+        self._turn_began_ms = self.machine.now_ms
+        self._loop.call_soon(self._settle)
 
     def _take_more(self, client: Client, data: bytes, fed: Fed) -> Fed:
         """Go on as long as that is fair to the others."""
@@ -439,7 +448,7 @@ class CoordinationServer:
             return
         if not self._persist():
             return
-        self._speak(self._turn_began_ms or _monotonic_ms())
+        self.speak(self._turn_began_ms or _monotonic_ms())
         self._turn_began_ms = 0
         if self.machine.waiting > self.settings.outstanding_max:
             self._throttle()
@@ -501,26 +510,12 @@ class CoordinationServer:
             self.machine.committed(zxid)
         if not self._persist():  # what reads behind a write led to
             return
-        self._speak(asked_ms or now_ms)
+        self.speak(asked_ms or now_ms)
         if self.machine.waiting <= self.settings.outstanding_max:
             self._release()
         if self.log.has_rolled:
             self._watch()
             self._spawn(self._close_rolled())
-
-    def _speak(self, asked_ms: int) -> None:
-        """Send what is to be sent; what is read was asked for at ``asked_ms``, about."""
-        machine, now_ms = self.machine, _monotonic_ms()
-        zxid, statistics = machine.tree.last_zxid, machine.statistics
-        if statistics.reads_answered != self._reads_seen:
-            count = statistics.reads_answered - self._reads_seen
-            self._reads_seen = statistics.reads_answered
-            statistics.reads.add(now_ms - asked_ms, count)
-            statistics.latency.add(now_ms - asked_ms, count)
-        for client in machine.take_talkative():
-            connection = self._by_client.get(client)
-            if connection is not None:
-                connection.flush(client, now_ms, zxid)
 
     def _watch(self) -> None:
         for journal in self.log.journals():

@@ -120,6 +120,22 @@ typedef struct { /* Standalone */
     char fast, strict;
 } machine_state;
 
+/* What is counted where requests go by: see statistics.py. */
+
+typedef struct { /* Spread; with `times`, a dict, a Summary */
+    PyObject_HEAD i64 count, total, least, greatest;
+    PyObject *times;
+} spread_counts;
+
+typedef struct { /* Traffic */
+    PyObject_HEAD i64 received, received_bytes, sent, sent_bytes;
+} traffic_counts;
+
+typedef struct { /* Sizes */
+    PyObject_HEAD i64 last, least, greatest;
+} size_counts;
+
+extern PyTypeObject *spread_type, *traffic_type, *sizes_type;
 extern PyTypeObject *znode_type, *change_type, *session_type, *prepared_type, *write_type,
     *queue_type;
 extern PyTypeObject *acl_counts_type, *tree_type, *outlook_type, *client_type, *machine_type;
@@ -229,6 +245,37 @@ outcome write_fast(const house *in, client_state *client, session *who, int xid,
 outcome apply_fast(const house *in, write_ *write);
 /* Forget the changes that the tree has by now. */
 int outlook_applied(outlook *self, i64 zxid);
+
+/* A value came, so many times; one below 0 did not. */
+int spread_add(spread_counts *self, i64 value, i64 times);
+void sizes_add(size_counts *self, i64 last, i64 least, i64 greatest);
+
+/* ---- frames in: module.c ---- */
+
+typedef struct {
+    i64 frame_max, answer_max, pending_max, slow_max;
+} bounds;
+
+typedef struct {
+    Py_ssize_t at, frames, last;
+    bool bounded;
+} fed;
+
+/* Take whole frames of `data`, bytes, from `at` on; -1 with an exception set. */
+int feed_frames(PyObject *machine, PyObject *who, PyObject *data, Py_ssize_t at,
+                const bounds *within, fed *taken);
+
+/* What other modules of C may call, by a capsule. */
+typedef struct {
+    int (*feed)(PyObject *machine, PyObject *who, PyObject *data, Py_ssize_t at,
+                const bounds *within, fed *taken);
+    int (*spread_add)(spread_counts *self, i64 value, i64 times);
+    void (*sizes_add)(size_counts *self, i64 last, i64 least, i64 greatest);
+    PyTypeObject *client_type, *machine_type, *tree_type, *queue_type;
+    PyTypeObject *spread_type, *traffic_type, *sizes_type;
+} fast_api;
+
+#define FAST_API_NAME "stratalog.core.zookeeper._fast.api"
 
 enum { /* opcodes */
        OP_CREATE = 1,

@@ -209,6 +209,43 @@ static outcome receive(PyObject *machine, client_state *client, const uint8_t *f
     return done == NULL ? FAULT : DONE;
 }
 
+int feed_frames(PyObject *machine, PyObject *who, PyObject *data, Py_ssize_t at,
+                const bounds *within, fed *taken) {
+    house in;
+    client_state *client = client_of(who);
+    if (client == NULL || !house_of(machine, &in)) return -1;
+    char *memory;
+    Py_ssize_t bytes;
+    if (PyBytes_AsStringAndSize(data, &memory, &bytes) < 0) return -1;
+    if (at < 0 || at > bytes) {
+        PyErr_SetString(PyExc_ValueError, "at lies outside of data");
+        return -1;
+    }
+    Py_ssize_t seen = PyList_Size(client->out);
+    i64 reads = 0, slow = 0, answered = 0;
+    *taken = (fed){at, 0, at, false};
+    while (bytes - at >= LENGTH_BYTES && !taken->bounded && slow < within->slow_max) {
+        const uint8_t *frame = (const uint8_t *)memory + at + LENGTH_BYTES;
+        i64 length = (int32_t)get32((const uint8_t *)memory + at);
+        if (length < 0 || length > within->frame_max || length > bytes - at - LENGTH_BYTES) break;
+        taken->last = at + LENGTH_BYTES;
+        taken->at = at = taken->last + (Py_ssize_t)length;
+        taken->frames++;
+        if (!is_none(client->farewell)) continue;
+        outcome result = take(&in, client, frame, (Py_ssize_t)length, &reads);
+        if (result == SLOW) {
+            slow++;
+            result = receive(machine, client, frame, (Py_ssize_t)length);
+            if (result == DONE && (!house_of(machine, &in) || client_of(who) == NULL))
+                result = FAULT;
+        }
+        if (result == FAULT) return -1;
+        answered += bytes_answered(client, &seen);
+        taken->bounded = answered > within->answer_max || waiting_of(client) > within->pending_max;
+    }
+    return count_reads(&in, reads);
+}
+
 PyDoc_STRVAR(
     feed_doc,
     "feed(machine, client, data, at, frame_bytes_max, answer_bytes_max, pending_max, slow_max)\n"
@@ -219,44 +256,14 @@ static PyObject *feed(PyObject *module, PyObject *args) {
     (void)module;
     PyObject *machine, *who, *data;
     Py_ssize_t at;
-    i64 frame_max, answer_max, pending_max, slow_max;
-    house in;
-    if (!PyArg_ParseTuple(args, "OOSnLLLL", &machine, &who, &data, &at, &frame_max, &answer_max,
-                          &pending_max, &slow_max))
+    bounds within;
+    fed taken;
+    if (!PyArg_ParseTuple(args, "OOSnLLLL", &machine, &who, &data, &at, &within.frame_max,
+                          &within.answer_max, &within.pending_max, &within.slow_max))
         return NULL;
-    client_state *client = client_of(who);
-    if (client == NULL || !house_of(machine, &in)) return NULL;
-    char *memory;
-    Py_ssize_t bytes;
-    if (PyBytes_AsStringAndSize(data, &memory, &bytes) < 0) return NULL;
-    if (at < 0 || at > bytes) {
-        PyErr_SetString(PyExc_ValueError, "at lies outside of data");
-        return NULL;
-    }
-    Py_ssize_t count = 0, last = at, seen = PyList_Size(client->out);
-    i64 reads = 0, slow = 0, answered = 0;
-    bool bounded = false;
-    while (bytes - at >= LENGTH_BYTES && !bounded && slow < slow_max) {
-        const uint8_t *frame = (const uint8_t *)memory + at + LENGTH_BYTES;
-        i64 length = (int32_t)get32((const uint8_t *)memory + at);
-        if (length < 0 || length > frame_max || length > bytes - at - LENGTH_BYTES) break;
-        last = at + LENGTH_BYTES;
-        at = last + (Py_ssize_t)length;
-        count++;
-        if (!is_none(client->farewell)) continue;
-        outcome result = take(&in, client, frame, (Py_ssize_t)length, &reads);
-        if (result == SLOW) {
-            slow++;
-            result = receive(machine, client, frame, (Py_ssize_t)length);
-            if (result == DONE && (!house_of(machine, &in) || client_of(who) == NULL))
-                result = FAULT;
-        }
-        if (result == FAULT) return NULL;
-        answered += bytes_answered(client, &seen);
-        bounded = answered > answer_max || waiting_of(client) > pending_max;
-    }
-    if (count_reads(&in, reads) < 0) return NULL;
-    return Py_BuildValue("nnnO", at, count, last, bounded ? Py_True : Py_False);
+    if (feed_frames(machine, who, data, at, &within, &taken) < 0) return NULL;
+    return Py_BuildValue("nnnO", taken.at, taken.frames, taken.last,
+                         taken.bounded ? Py_True : Py_False);
 }
 
 /* ---- commits in ---- */
@@ -410,11 +417,22 @@ static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT,
                                         NULL,
                                         NULL};
 
+static int api_add(PyObject *module) {
+    static fast_api api;
+    api = (fast_api){feed_frames, spread_add, sizes_add,   client_type,  machine_type,
+                     tree_type,   queue_type, spread_type, traffic_type, sizes_type};
+    PyObject *capsule = PyCapsule_New(&api, FAST_API_NAME, NULL);
+    int result = capsule == NULL ? -1 : PyModule_AddObjectRef(module, "api", capsule);
+    Py_XDECREF(capsule);
+    return result;
+}
+
 PyMODINIT_FUNC PyInit__fast(void) {
     numbers_begin();
     open_acl = PyTuple_New(0); /* until `tell`: no ACL is it */
     PyObject *module = PyModule_Create(&definition);
-    if (module != NULL && (open_acl == NULL || types_add(module) < 0 || walk_add(module) < 0))
+    if (module != NULL &&
+        (open_acl == NULL || types_add(module) < 0 || walk_add(module) < 0 || api_add(module) < 0))
         Py_CLEAR(module);
     return module;
 }

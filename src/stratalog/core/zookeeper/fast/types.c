@@ -14,6 +14,7 @@
 #include <stddef.h>
 #include <structmember.h>
 
+PyTypeObject *spread_type, *traffic_type, *sizes_type;
 PyTypeObject *znode_type, *change_type, *session_type, *prepared_type, *write_type, *queue_type;
 PyTypeObject *acl_counts_type, *tree_type, *outlook_type, *client_type, *machine_type;
 
@@ -396,6 +397,77 @@ static PyMethodDef queue_methods[] = {
     {"clear", queue_clear, METH_NOARGS, "Remove every object."},
     {NULL, NULL, 0, NULL}};
 
+/* ---- what is counted ---- */
+
+enum { EXACT_BITS = 6 }; /* larger values are kept to one part in 32 */
+
+static int times_add(PyObject *counts, i64 value, i64 times) {
+    int bits = 64 - (value == 0 ? 64 : __builtin_clzll((unsigned long long)value));
+    if (bits > EXACT_BITS) value = value >> (bits - EXACT_BITS) << (bits - EXACT_BITS);
+    PyObject *key = PyLong_FromLongLong(value), *after = NULL;
+    if (key == NULL) return -1;
+    PyObject *before = PyDict_GetItemWithError(counts, key);
+    int result = -1;
+    if (before != NULL || !PyErr_Occurred())
+        after = PyLong_FromLongLong((before == NULL ? 0 : PyLong_AsLongLong(before)) + times);
+    if (after != NULL) result = PyDict_SetItem(counts, key, after);
+    Py_XDECREF(after);
+    Py_DECREF(key);
+    return result;
+}
+
+int spread_add(spread_counts *self, i64 value, i64 times) {
+    if (value < 0 || times <= 0) return 0;
+    if (self->count == 0 || value < self->least) self->least = value;
+    if (value > self->greatest) self->greatest = value;
+    self->count += times;
+    self->total += value * times;
+    return self->times != NULL && PyDict_Check(self->times) ? times_add(self->times, value, times)
+                                                            : 0;
+}
+
+void sizes_add(size_counts *self, i64 last, i64 least, i64 greatest) {
+    self->last = last;
+    if (least < self->least || self->least < 0) self->least = least;
+    if (greatest > self->greatest) self->greatest = greatest;
+}
+
+static PyObject *spread_added(PyObject *self, PyObject *args) {
+    i64 value, times = 1;
+    if (!PyArg_ParseTuple(args, "L|L", &value, &times)) return NULL;
+    if (spread_add((spread_counts *)self, value, times) < 0) return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *sizes_added(PyObject *self, PyObject *args) {
+    i64 last, least, greatest;
+    if (!PyArg_ParseTuple(args, "LLL", &last, &least, &greatest)) return NULL;
+    sizes_add((size_counts *)self, last, least, greatest);
+    Py_RETURN_NONE;
+}
+
+static void spread_free(PyObject *self) {
+    static const Py_ssize_t held[] = {offsetof(spread_counts, times), -1};
+    free_one(self, held);
+}
+
+static PyMemberDef spread_members[] = {
+    NUMBER(spread_counts, count, "count"),  NUMBER(spread_counts, total, "total"),
+    NUMBER(spread_counts, least, "least"),  NUMBER(spread_counts, greatest, "greatest"),
+    OBJECT(spread_counts, times, "_times"), END};
+static PyMethodDef spread_methods[] = {
+    {"add", spread_added, METH_VARARGS, "A value came, so many times; one below 0 did not."},
+    {NULL, NULL, 0, NULL}};
+static PyMemberDef traffic_members[] = {NUMBER(traffic_counts, received, "received"),
+                                        NUMBER(traffic_counts, received_bytes, "received_bytes"),
+                                        NUMBER(traffic_counts, sent, "sent"),
+                                        NUMBER(traffic_counts, sent_bytes, "sent_bytes"), END};
+static PyMemberDef sizes_members[] = {NUMBER(size_counts, last, "last"),
+                                      NUMBER(size_counts, least, "least"),
+                                      NUMBER(size_counts, greatest, "greatest"), END};
+static PyMethodDef sizes_methods[] = {{"add", sizes_added, METH_VARARGS, "Some replies left."},
+                                      {NULL, NULL, 0, NULL}};
+
 /* ---- bases ---- */
 
 static PyMemberDef acl_counts_members[] = {SMALL(acl_counts, open, "_open"),
@@ -525,6 +597,9 @@ int types_add(PyObject *module) {
         {&prepared_type, NAMED("Prepared"), sizeof(prepared), prepared_new, prepared_free, prepared_members, prepared_getset, no_methods},
         {&write_type, NAMED("Write"), sizeof(write_), write_new, write_free, write_members, none, no_methods},
         {&queue_type, NAMED("Queue"), sizeof(queue), base_new, queue_free, no_members, none, queue_methods},
+        {&spread_type, NAMED("SpreadCounts"), sizeof(spread_counts), base_new, spread_free, spread_members, none, spread_methods},
+        {&traffic_type, NAMED("TrafficCounts"), sizeof(traffic_counts), base_new, plain_free, traffic_members, none, no_methods},
+        {&sizes_type, NAMED("SizeCounts"), sizeof(size_counts), base_new, plain_free, sizes_members, none, sizes_methods},
         {&acl_counts_type, NAMED("AclCounts"), sizeof(acl_counts), base_new, plain_free, acl_counts_members, none, no_methods},
         {&tree_type, NAMED("TreeState"), sizeof(tree_state), base_new, tree_free, tree_members, none, no_methods},
         {&outlook_type, NAMED("Outlook"), sizeof(outlook), base_new, outlook_free, outlook_members, none, outlook_methods},

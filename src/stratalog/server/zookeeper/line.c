@@ -1,0 +1,484 @@
+/* line.c -- stratalog.server.zookeeper._line: a connection's bytes on the short way.
+ *
+ *     transport --> data_received --+-- whole frames, few, nothing odd --> feed --> speak --> send(2)
+ *                                   |
+ *                                   +-- anything else --> received_oddly: connection.py, frames.py
+ *
+ * Line is the base of a server's connections, Hub of the server.  What came is handed to the machine by
+ * the C of the machine (fast/module.c); what is to be said leaves by the connection's own descriptor, as
+ * long as its transport holds nothing back; and what goes by is counted.  Python decides what is odd:
+ * the first frame, 4-letter words, a cut frame, crowds, farewells, a reader that does not read, TLS
+ * (whose descriptor is -1 here).
+ *
+ *     plain   nothing is kept of what came before, and everything that comes is taken
+ *     held    the transport has bytes that have not left: all that follows goes through it
+ *
+ * The interpreter's lock is held; nothing here waits. */
+
+#include "fast.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <structmember.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <time.h>
+
+enum { FRAMES_MAX = 8, PIECES_MAX = 64, OWN_XID_SIGN = 0x80 };
+
+typedef struct {
+    PyObject_HEAD PyObject *machine, *by_client, *failure, *reply_sizes;
+    i64 waiting_bytes, outstanding_bytes_max, reads_seen;
+    bounds within;
+    char settling;
+} hub;
+
+typedef struct {
+    PyObject_HEAD PyObject *hub, *client, *traffic, *latency;
+    i64 asked_at_ms, last_latency_ms, answered_at_ms, last_zxid, waiting_bytes;
+    int fd;
+    char plain, held, stopped;
+    char header[REQUEST_HEADER_BYTES], own_header[REQUEST_HEADER_BYTES];
+    char has_header, has_own_header;
+} line;
+
+static const fast_api *fast;
+static PyTypeObject *hub_type, *line_type;
+
+static i64 clock_ms(clockid_t clock) {
+    struct timespec now;
+    clock_gettime(clock, &now);
+    return (i64)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+static bool is_a(PyObject *object, PyTypeObject *type, const char *what) {
+    if (object != NULL && PyObject_TypeCheck(object, type)) return true;
+    PyErr_Format(PyExc_TypeError, "the %s is not what it must be", what);
+    return false;
+}
+
+static outcome call(PyObject *object, const char *name) {
+    PyObject *done = PyObject_CallMethod(object, name, NULL);
+    Py_XDECREF(done);
+    return done == NULL ? FAULT : DONE;
+}
+
+/* ---- what is to be said ---- */
+
+static void count_sent(line *self, const client_state *client, i64 now_ms, i64 zxid,
+                       Py_ssize_t count, i64 bytes) {
+    traffic_counts *traffic = (traffic_counts *)self->traffic;
+    traffic->sent += count;
+    traffic->sent_bytes += bytes - LENGTH_BYTES * count;
+    if (self->asked_at_ms == 0) return;
+    self->last_latency_ms = now_ms - self->asked_at_ms;
+    self->asked_at_ms = ((queue *)client->pending)->count > 0 ? now_ms : 0;
+    self->answered_at_ms = now_ms;
+    self->last_zxid = zxid;
+}
+
+/* Send what a client was told: DONE if it left, or the transport has the rest; SLOW: Python must. */
+static outcome flush(hub *in, line *self, client_state *client, i64 now_ms, i64 zxid) {
+    Py_ssize_t count = PyList_Size(client->out);
+    if (self->fd < 0 || self->held || count == 0 || count > PIECES_MAX || self->stopped ||
+        !is_none(client->farewell))
+        return SLOW;
+    struct iovec pieces[PIECES_MAX];
+    i64 bytes = 0, least = INT64_MAX, greatest = 0, last = 0;
+    for (Py_ssize_t n = 0; n < count; n++) {
+        char *piece;
+        Py_ssize_t size;
+        if (PyBytes_AsStringAndSize(PyList_GetItem(client->out, n), &piece, &size) < 0)
+            return FAULT;
+        pieces[n] = (struct iovec){piece, (size_t)size};
+        bytes += size;
+        last = size - LENGTH_BYTES;
+        if (last < least) least = last;
+        if (last > greatest) greatest = last;
+    }
+    struct msghdr message = {.msg_iov = pieces, .msg_iovlen = (size_t)count};
+    ssize_t sent = sendmsg(self->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (sent < 0) sent = 0; /* the transport tries again, and meets the same error */
+    fast->sizes_add((size_counts *)in->reply_sizes, last, least, greatest);
+    bool asked = self->asked_at_ms != 0;
+    count_sent(self, client, now_ms, zxid, count, bytes);
+    if (asked && fast->spread_add((spread_counts *)self->latency, self->last_latency_ms, count) < 0)
+        return FAULT;
+    outcome result = DONE;
+    if (sent < bytes) {
+        PyObject *done = PyObject_CallMethod((PyObject *)self, "send_rest", "n", (Py_ssize_t)sent);
+        Py_XDECREF(done);
+        if (done == NULL) result = FAULT;
+    }
+    if (PyList_SetSlice(client->out, 0, count, NULL) < 0) return FAULT;
+    if (self->waiting_bytes > 0 && ((queue *)client->pending)->count == 0) {
+        in->waiting_bytes -= self->waiting_bytes;
+        self->waiting_bytes = 0;
+    }
+    return result;
+}
+
+static outcome say(hub *in, PyObject *who, i64 now_ms, i64 zxid) {
+    client_state *client = (client_state *)who;
+    client->talkative = 0;
+    PyObject *found = PyDict_GetItemWithError(in->by_client, who);
+    if (found == NULL) return PyErr_Occurred() ? FAULT : DONE;
+    if (!is_a(found, line_type, "client's connection")) return FAULT;
+    if (!is_a(client->pending, fast->queue_type, "client's queue") ||
+        !is_a(client->out, &PyList_Type, "client's list of replies"))
+        return FAULT;
+    Py_INCREF(found);
+    outcome result = flush(in, (line *)found, client, now_ms, zxid);
+    if (result == SLOW) {
+        PyObject *done =
+            PyObject_CallMethod(found, "flush", "OLL", who, (long long)now_ms, (long long)zxid);
+        Py_XDECREF(done);
+        result = done == NULL ? FAULT : DONE;
+    }
+    Py_DECREF(found);
+    return result;
+}
+
+static outcome count_reads(hub *in, const machine_state *machine, i64 waited_ms) {
+    PyObject *answered = PyObject_GetAttrString(machine->statistics, "reads_answered");
+    if (answered == NULL) return FAULT;
+    i64 count = PyLong_AsLongLong(answered) - in->reads_seen;
+    Py_DECREF(answered);
+    if (PyErr_Occurred()) return FAULT;
+    if (count == 0) return DONE;
+    in->reads_seen += count;
+    static const char *const names[] = {"reads", "latency"};
+    for (int n = 0; n < 2; n++) {
+        PyObject *spread = PyObject_GetAttrString(machine->statistics, names[n]);
+        bool sound = spread != NULL && is_a(spread, fast->spread_type, "count of latencies");
+        int failed = sound ? fast->spread_add((spread_counts *)spread, waited_ms, count) : -1;
+        Py_XDECREF(spread);
+        if (failed < 0) return FAULT;
+    }
+    return DONE;
+}
+
+/* Send what is to be sent; what is read was asked for at `asked_ms`, about. */
+static outcome speak(hub *in, i64 asked_ms) {
+    if (!is_a(in->machine, fast->machine_type, "server's machine") ||
+        !is_a(in->by_client, &PyDict_Type, "table of connections") ||
+        !is_a(in->reply_sizes, fast->sizes_type, "count of sizes"))
+        return FAULT;
+    machine_state *machine = (machine_state *)in->machine;
+    if (!is_a(machine->tree, fast->tree_type, "tree") || machine->statistics == NULL) return FAULT;
+    i64 now_ms = clock_ms(CLOCK_MONOTONIC), zxid = ((tree_state *)machine->tree)->last_zxid;
+    if (count_reads(in, machine, now_ms - asked_ms) != DONE) return FAULT;
+    PyObject *talkative = machine->talkative, *empty = PyList_New(0);
+    if (empty == NULL) return FAULT;
+    machine->talkative = empty;
+    outcome result = DONE;
+    for (Py_ssize_t n = 0; n < PyList_Size(talkative) && result == DONE; n++) {
+        PyObject *who = Py_NewRef(PyList_GetItem(talkative, n));
+        result = is_a(who, fast->client_type, "client") ? say(in, who, now_ms, zxid) : FAULT;
+        Py_DECREF(who);
+    }
+    Py_DECREF(talkative);
+    return result;
+}
+
+static PyObject *hub_speak(PyObject *self, PyObject *asked_ms) {
+    i64 asked = PyLong_AsLongLong(asked_ms);
+    if (asked == -1 && PyErr_Occurred()) return NULL;
+    if (speak((hub *)self, asked) != DONE) return NULL;
+    Py_RETURN_NONE;
+}
+
+/* ---- what comes ---- */
+
+/* Whether these bytes are whole frames, few of them. */
+static bool are_few_frames(const uint8_t *data, Py_ssize_t bytes, i64 frame_max) {
+    Py_ssize_t at = 0;
+    for (int n = 0; n < FRAMES_MAX && bytes - at >= LENGTH_BYTES; n++) {
+        i64 length = (int32_t)get32(data + at);
+        if (length < 0 || length > frame_max || length > bytes - at - LENGTH_BYTES) return false;
+        at += LENGTH_BYTES + (Py_ssize_t)length;
+        if (at == bytes) return true;
+    }
+    return false;
+}
+
+static void note(line *self, const uint8_t *data, const fed *all, Py_ssize_t bytes) {
+    traffic_counts *traffic = (traffic_counts *)self->traffic;
+    Py_ssize_t header =
+        bytes - all->last < REQUEST_HEADER_BYTES ? bytes - all->last : REQUEST_HEADER_BYTES;
+    traffic->received += all->frames;
+    traffic->received_bytes += all->at;
+    memcpy(self->header, data + all->last, (size_t)header);
+    self->has_header = (char)header;
+    if (header > 0 && !(data[all->last] & OWN_XID_SIGN)) {
+        memcpy(self->own_header, self->header, (size_t)header);
+        self->has_own_header = (char)header;
+    }
+}
+
+/* SLOW: nothing has been taken. */
+static outcome take(line *self, PyObject *data) {
+    hub *in = (hub *)self->hub;
+    if (!self->plain || in == NULL || !is_none(in->failure) || self->client == NULL ||
+        !PyObject_TypeCheck(self->client, fast->client_type))
+        return SLOW;
+    client_state *client = (client_state *)self->client;
+    char *memory;
+    Py_ssize_t bytes;
+    if (PyBytes_AsStringAndSize(data, &memory, &bytes) < 0) return FAULT;
+    if (is_none(client->session) || !is_none(client->held) || !is_none(client->farewell) ||
+        !are_few_frames((const uint8_t *)memory, bytes, in->within.frame_max))
+        return SLOW;
+    if (!is_a(in->machine, fast->machine_type, "server's machine") ||
+        !is_a(client->pending, fast->queue_type, "client's queue"))
+        return FAULT;
+    machine_state *machine = (machine_state *)in->machine;
+    machine->now_ms = clock_ms(CLOCK_MONOTONIC);
+    machine->wall_ms = clock_ms(CLOCK_REALTIME);
+    i64 asked_ms = machine->now_ms;
+    if (self->asked_at_ms == 0) self->asked_at_ms = asked_ms;
+    fed all = {0, 0, 0, false}, more;
+    do {
+        if (fast->feed(in->machine, self->client, data, all.at, &in->within, &more) < 0)
+            return FAULT;
+        more.frames += all.frames;
+        all = more;
+    } while (!all.bounded && all.at < bytes);
+    note(self, (const uint8_t *)memory, &all, bytes);
+    i64 waiting = ((queue *)client->pending)->count;
+    if (waiting > 0) {
+        self->waiting_bytes += all.at;
+        in->waiting_bytes += all.at;
+    }
+    if (all.bounded || waiting > in->within.pending_max ||
+        (waiting > 0 && in->waiting_bytes > in->outstanding_bytes_max)) {
+        PyObject *done = PyObject_CallMethod((PyObject *)self, "leave", "On", data, all.at);
+        Py_XDECREF(done);
+        if (done == NULL) return FAULT;
+    }
+    if (in->settling) return DONE;
+    if (PyList_Size(machine->proposals) > 0) return call((PyObject *)in, "begin_turn");
+    return speak(in, asked_ms);
+}
+
+static PyObject *line_received(PyObject *self, PyObject *data) {
+    outcome result = SLOW;
+    if (PyBytes_Check(data)) {
+        Py_INCREF(self); /* it may be closed meanwhile */
+        result = take((line *)self, data);
+        Py_DECREF(self);
+    }
+    if (result == FAULT) return NULL;
+    if (result == SLOW) return PyObject_CallMethod(self, "received_oddly", "O", data);
+    Py_RETURN_NONE;
+}
+
+/* ---- the types ---- */
+
+#define OBJECT(type, field, name) {name, T_OBJECT, offsetof(type, field), 0, NULL}
+#define OWNED(type, field, name) {name, T_OBJECT_EX, offsetof(type, field), 0, NULL}
+#define NUMBER(type, field, name) {name, T_LONGLONG, offsetof(type, field), 0, NULL}
+#define FLAG(type, field, name) {name, T_BOOL, offsetof(type, field), 0, NULL}
+#define END {NULL, 0, 0, 0, NULL}
+
+static PyMemberDef hub_members[] = {OWNED(hub, machine, "machine"),
+                                    OWNED(hub, by_client, "_by_client"),
+                                    OBJECT(hub, failure, "failure"),
+                                    OWNED(hub, reply_sizes, "reply_sizes"),
+                                    NUMBER(hub, waiting_bytes, "waiting_bytes"),
+                                    NUMBER(hub, outstanding_bytes_max, "_outstanding_bytes_max"),
+                                    NUMBER(hub, reads_seen, "_reads_seen"),
+                                    NUMBER(hub, within.frame_max, "_frame_bytes_max"),
+                                    NUMBER(hub, within.answer_max, "_answer_bytes_max"),
+                                    NUMBER(hub, within.pending_max, "_pending_max"),
+                                    NUMBER(hub, within.slow_max, "_slow_max"),
+                                    FLAG(hub, settling, "_settling"),
+                                    END};
+static PyMethodDef hub_methods[] = {
+    {"speak", hub_speak, METH_O, "Send what is to be sent; it was asked for at this time, ms."},
+    {NULL, NULL, 0, NULL}};
+
+static int hub_set(PyObject *self, PyObject *value, void *unused) {
+    (void)unused;
+    if (value == NULL || !is_a(value, hub_type, "server")) return -1;
+    PyObject *before = ((line *)self)->hub;
+    ((line *)self)->hub = Py_NewRef(value);
+    Py_XDECREF(before);
+    return 0;
+}
+
+static PyObject *hub_get(PyObject *self, void *unused) {
+    (void)unused;
+    PyObject *server = ((line *)self)->hub;
+    return Py_NewRef(server == NULL ? Py_None : server);
+}
+
+static int counts_set(PyObject *self, PyObject *value, void *traffic) {
+    if (value == NULL) {
+        PyErr_SetString(PyExc_AttributeError, "counts stay");
+        return -1;
+    }
+    if (!is_a(value, traffic != NULL ? fast->traffic_type : fast->spread_type, "counts")) return -1;
+    PyObject **place = traffic != NULL ? &((line *)self)->traffic : &((line *)self)->latency;
+    PyObject *before = *place;
+    *place = Py_NewRef(value);
+    Py_XDECREF(before);
+    return 0;
+}
+
+static PyObject *counts_get(PyObject *self, void *traffic) {
+    PyObject *counts = traffic != NULL ? ((line *)self)->traffic : ((line *)self)->latency;
+    return Py_NewRef(counts == NULL ? Py_None : counts);
+}
+
+static PyObject *header_get(PyObject *self, void *own) {
+    line *one = (line *)self;
+    return own != NULL ? PyBytes_FromStringAndSize(one->own_header, one->has_own_header)
+                       : PyBytes_FromStringAndSize(one->header, one->has_header);
+}
+
+static int header_set(PyObject *self, PyObject *value, void *own) {
+    line *one = (line *)self;
+    char *bytes;
+    Py_ssize_t size;
+    if (value == NULL || PyBytes_AsStringAndSize(value, &bytes, &size) < 0) return -1;
+    if (size > REQUEST_HEADER_BYTES) {
+        PyErr_SetString(PyExc_ValueError, "a header has at most 8 bytes");
+        return -1;
+    }
+    memcpy(own != NULL ? one->own_header : one->header, bytes, (size_t)size);
+    *(own != NULL ? &one->has_own_header : &one->has_header) = (char)size;
+    return 0;
+}
+
+static PyMemberDef line_members[] = {OBJECT(line, client, "client"),
+                                     NUMBER(line, asked_at_ms, "_asked_at_ms"),
+                                     NUMBER(line, last_latency_ms, "last_latency_ms"),
+                                     NUMBER(line, answered_at_ms, "answered_at_ms"),
+                                     NUMBER(line, last_zxid, "last_zxid"),
+                                     NUMBER(line, waiting_bytes, "_waiting_bytes"),
+                                     {"fd", T_INT, offsetof(line, fd), 0, NULL},
+                                     FLAG(line, plain, "_plain"),
+                                     FLAG(line, held, "_held"),
+                                     FLAG(line, stopped, "_stopped"),
+                                     END};
+static char yes; /* its address tells the one field from the other */
+static PyGetSetDef line_getset[] = {{"_server", hub_get, hub_set, NULL, NULL},
+                                    {"traffic", counts_get, counts_set, NULL, &yes},
+                                    {"latency", counts_get, counts_set, NULL, NULL},
+                                    {"last_header", header_get, header_set, NULL, NULL},
+                                    {"last_own_header", header_get, header_set, NULL, &yes},
+                                    {NULL, NULL, NULL, NULL, NULL}};
+static PyMethodDef line_methods[] = {{"data_received", line_received, METH_O, "Take what came."},
+                                     {NULL, NULL, 0, NULL}};
+
+static PyObject *new_one(PyTypeObject *type, PyObject *args, PyObject *named) {
+    (void)args;
+    (void)named;
+    PyObject *self = PyType_GenericAlloc(type, 0);
+    if (self != NULL && PyType_IsSubtype(type, line_type)) ((line *)self)->fd = -1;
+    return self;
+}
+
+static void free_one(PyObject *self) {
+    PyTypeObject *type = Py_TYPE(self);
+    (__extension__(freefunc) PyType_GetSlot(type, Py_tp_free))(self);
+    Py_DECREF(type);
+}
+
+static int hub_visit(PyObject *self, visitproc visit, void *arg) {
+    hub *one = (hub *)self;
+    Py_VISIT(one->machine);
+    Py_VISIT(one->by_client);
+    Py_VISIT(one->failure);
+    Py_VISIT(one->reply_sizes);
+    return 0;
+}
+
+static int hub_clear(PyObject *self) {
+    hub *one = (hub *)self;
+    Py_CLEAR(one->machine);
+    Py_CLEAR(one->by_client);
+    Py_CLEAR(one->failure);
+    Py_CLEAR(one->reply_sizes);
+    return 0;
+}
+
+static void hub_free(PyObject *self) {
+    PyObject_GC_UnTrack(self);
+    hub_clear(self);
+    free_one(self);
+}
+
+static int line_visit(PyObject *self, visitproc visit, void *arg) {
+    line *one = (line *)self;
+    Py_VISIT(one->hub);
+    Py_VISIT(one->client);
+    Py_VISIT(one->traffic);
+    Py_VISIT(one->latency);
+    return 0;
+}
+
+static int line_clear(PyObject *self) {
+    line *one = (line *)self;
+    Py_CLEAR(one->hub);
+    Py_CLEAR(one->client);
+    Py_CLEAR(one->traffic);
+    Py_CLEAR(one->latency);
+    return 0;
+}
+
+static void line_free(PyObject *self) {
+    PyObject_GC_UnTrack(self);
+    line_clear(self);
+    free_one(self);
+}
+
+static PyType_Slot hub_slots[] = {SLOT(Py_tp_new, new_one),
+                                  SLOT(Py_tp_dealloc, hub_free),
+                                  SLOT(Py_tp_traverse, hub_visit),
+                                  SLOT(Py_tp_clear, hub_clear),
+                                  {Py_tp_members, hub_members},
+                                  {Py_tp_methods, hub_methods},
+                                  {0, NULL}};
+static PyType_Slot line_slots[] = {SLOT(Py_tp_new, new_one),         SLOT(Py_tp_dealloc, line_free),
+                                   SLOT(Py_tp_traverse, line_visit), SLOT(Py_tp_clear, line_clear),
+                                   {Py_tp_members, line_members},    {Py_tp_getset, line_getset},
+                                   {Py_tp_methods, line_methods},    {0, NULL}};
+
+static PyTypeObject *type_add(PyObject *module, const char *name, size_t bytes,
+                              PyType_Slot *slots) {
+    PyType_Spec spec = {name, (int)bytes, 0,
+                        Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC, slots};
+    PyObject *type = PyType_FromSpec(&spec);
+    if (type != NULL && PyModule_AddObjectRef(module, strrchr(name, '.') + 1, type) < 0)
+        Py_CLEAR(type);
+    return (PyTypeObject *)type;
+}
+
+static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT,
+                                        "_line",
+                                        "A connection's bytes on the short way.",
+                                        -1,
+                                        NULL,
+                                        NULL,
+                                        NULL,
+                                        NULL,
+                                        NULL};
+
+PyMODINIT_FUNC PyInit__line(void) {
+    PyObject *machines = PyImport_ImportModule("stratalog.core.zookeeper._fast");
+    if (machines == NULL) return NULL;
+    Py_DECREF(machines); /* it stays among the loaded ones */
+    PyObject *capsule = PyObject_GetAttrString(machines, "api");
+    if (capsule == NULL) return NULL;
+    fast = PyCapsule_GetPointer(capsule, FAST_API_NAME);
+    Py_DECREF(capsule);
+    if (fast == NULL) return NULL;
+    PyObject *module = PyModule_Create(&definition);
+    if (module == NULL) return NULL;
+    hub_type = type_add(module, "stratalog.server.zookeeper._line.Hub", sizeof(hub), hub_slots);
+    line_type = type_add(module, "stratalog.server.zookeeper._line.Line", sizeof(line), line_slots);
+    if (hub_type == NULL || line_type == NULL) Py_CLEAR(module);
+    return module;
+}
