@@ -7,8 +7,10 @@
  *   |  synced               |  on its way  |  zeros, unwritten blocks  |
  *   +-----------------------+--------------+---------------------------+
  *
- * Appending is a store into the map of blocks that are there already: no system call, and a full disk
- * is told by the append that needs more of them, before anything of it is written.
+ * Appending is one pwrite into blocks that are there already: a full disk is told by the append that
+ * needs more of them, before anything of it is written.  A store into a map would save the call, and
+ * cost more: each sync protects the pages again that it writes, which interrupts every processor that
+ * this process runs on, and each append then faults.
  *
  *   caller    append, append, request ------ event_fd readable: durable has moved ------>
  *   thread              wait   note appended; fdatasync; publish durable; add 1 to event_fd
@@ -45,8 +47,6 @@ struct sl_journal {
     int fd;
     int event_fd;
     int64_t reserve_bytes;
-    uint8_t *map; /* the appender's alone, as long as mapped_bytes; mapped anew when it grows */
-    size_t mapped_bytes;
     pthread_t thread;
     pthread_mutex_t mutex;
     pthread_cond_t changed;
@@ -144,7 +144,6 @@ static int start_thread(sl_journal *journal) {
 }
 
 static void release(sl_journal *journal) {
-    if (journal->map != NULL) sl_os_unmap(journal->map, journal->mapped_bytes);
     if (journal->fd >= 0) close(journal->fd);
     if (journal->event_fd >= 0) close(journal->event_fd);
     pthread_cond_destroy(&journal->changed);
@@ -206,19 +205,7 @@ sl_status sl_journal_create(const char *path, const uint8_t *head, int64_t head_
     return SL_OK;
 }
 
-/* Map what is reserved, in the place of what was mapped before. */
-static sl_status map_all(sl_journal *journal) {
-    uint8_t *map;
-    size_t bytes = (size_t)journal->reserved_end;
-    int rc = sl_os.map(journal->fd, bytes, 1, &map);
-    if (rc != 0) return sl_fail_errno(rc, journal->path, NULL, "cannot map the file");
-    if (journal->map != NULL) sl_os_unmap(journal->map, journal->mapped_bytes);
-    journal->map = map;
-    journal->mapped_bytes = bytes;
-    return SL_OK;
-}
-
-/* Room up to `end`, reserved and mapped.  The mutex is held. */
+/* Room up to `end`.  The mutex is held. */
 static sl_status make_room(sl_journal *journal, int64_t end) {
     while (end > journal->reserved_end) {
         int rc = sl_os.reserve(journal->fd, journal->reserved_end, journal->reserve_bytes);
@@ -226,7 +213,7 @@ static sl_status make_room(sl_journal *journal, int64_t end) {
             return sl_fail_errno(rc, journal->path, NULL, "cannot reserve space for the file");
         journal->reserved_end += journal->reserve_bytes;
     }
-    return end > (int64_t)journal->mapped_bytes ? map_all(journal) : SL_OK;
+    return SL_OK;
 }
 
 int64_t sl_journal_append(sl_journal *journal, const uint8_t *data, int64_t bytes) {
@@ -239,7 +226,9 @@ int64_t sl_journal_append(sl_journal *journal, const uint8_t *data, int64_t byte
     sl_status status = make_room(journal, start + bytes);
     pthread_mutex_unlock(&journal->mutex);
     if (status != SL_OK) return -(int64_t)status;
-    if (bytes > 0) memcpy(journal->map + start, data, (size_t)bytes);
+    int rc = sl_os_pwrite_full(journal->fd, data, (size_t)bytes, start);
+    if (rc != 0)
+        return -(int64_t)sl_fail_errno(rc, journal->path, NULL, "cannot append to the file");
     atomic_store(&journal->appended, start + bytes);
     return start + bytes;
 }
