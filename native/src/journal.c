@@ -22,7 +22,7 @@
  *
  * The file's first bytes, its head, are synced before its name is: who finds the name finds them.
  *
- * A failed fdatasync is final, as in sync.c: the journal is poisoned.
+ * A failed pwrite or fdatasync is final, as in sync.c: the journal is poisoned.
  *
  * One thread appends; any thread may ask for the positions. */
 #define _GNU_SOURCE
@@ -66,7 +66,7 @@ static int64_t page_up(int64_t position) {
 static sl_status poisoned(sl_journal *journal) {
     int error = atomic_load(&journal->poisoned_errno);
     return sl_fail(SL_E_POISONED, error, journal->path, NULL, -1, atomic_load(&journal->durable),
-                   "a sync failed (%s): what follows this position may be lost; mend "
+                   "a write or sync failed (%s): what follows this position may be lost; mend "
                    "the disk and start anew",
                    strerror(error));
 }
@@ -227,8 +227,10 @@ int64_t sl_journal_append(sl_journal *journal, const uint8_t *data, int64_t byte
     pthread_mutex_unlock(&journal->mutex);
     if (status != SL_OK) return -(int64_t)status;
     int rc = sl_os_pwrite_full(journal->fd, data, (size_t)bytes, start);
-    if (rc != 0)
-        return -(int64_t)sl_fail_errno(rc, journal->path, NULL, "cannot append to the file");
+    if (rc != 0) { /* part of it may stand there */
+        atomic_store(&journal->poisoned_errno, -rc);
+        return -(int64_t)poisoned(journal);
+    }
     atomic_store(&journal->appended, start + bytes);
     return start + bytes;
 }
