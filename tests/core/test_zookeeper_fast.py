@@ -329,7 +329,7 @@ def test_quotas_set_while_writes_are_on_their_way() -> None:
 
 def test_a_session_whose_id_means_a_container() -> None:
     """A snapshot may hold one; its znodes are containers, whoever makes them."""
-    pair = new(furnished=False)
+    pair = new()
     container = -(1 << 63)
     for machine in pair.machines:
         machine.tree.sessions[container] = 9000

@@ -97,7 +97,9 @@ static outcome flush(hub *in, line *self, client_state *client, i64 now_ms, i64 
         if (last > greatest) greatest = last;
     }
     struct msghdr message = {.msg_iov = pieces, .msg_iovlen = (size_t)count};
-    ssize_t sent = sendmsg(self->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+    const int flags = MSG_DONTWAIT | MSG_NOSIGNAL;
+    ssize_t sent = count == 1 ? send(self->fd, pieces[0].iov_base, pieces[0].iov_len, flags)
+                              : sendmsg(self->fd, &message, flags);
     if (sent < 0) sent = 0; /* the transport tries again, and meets the same error */
     fast->sizes_add((size_counts *)in->reply_sizes, last, least, greatest);
     bool asked = self->asked_at_ms != 0;
