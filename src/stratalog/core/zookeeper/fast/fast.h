@@ -46,7 +46,7 @@ typedef struct {
 typedef struct {
     numbers is;
     PyObject *children; /* dict of names, or None */
-    int acl;            /* index in the AclTable */
+    i64 acl;            /* index in the AclTable */
 } znode;
 
 typedef struct {
@@ -91,8 +91,7 @@ typedef struct {
 /* The bases of Python's classes: what C must see of them. */
 
 typedef struct { /* AclTable */
-    PyObject_HEAD int open;
-    i64 open_uses;
+    PyObject_HEAD i64 open, open_uses;
 } acl_counts;
 
 typedef struct { /* Tree */

@@ -57,6 +57,7 @@ outcome read_fast(const house *in, client_state *client, int xid, int kind, curs
     Py_ssize_t length;
     bool watch;
     if (!take_text(&body, &text, &length) || !take_flag(&body, &watch)) return SLOW;
+    if (memchr(text, 0, (size_t)length) != NULL) return SLOW; /* exists refuses it */
     PyObject *path = PyUnicode_FromStringAndSize(text, length);
     if (path == NULL) return FAULT;
     outcome result = SLOW;

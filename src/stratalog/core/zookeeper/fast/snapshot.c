@@ -71,7 +71,7 @@ static int put_node(buffer *out, PyObject *path, const znode *node) {
         to = put_bytes(to, text, (size_t)bytes);
         to = put32(to, is_none(node->is.data) ? UINT32_MAX : (uint32_t)data_bytes);
         if (data_bytes > 0) to = put_bytes(to, PyBytes_AsString(node->is.data), (size_t)data_bytes);
-        to = put64(to, (uint64_t)(i64)node->acl);
+        to = put64(to, (uint64_t)node->acl);
         to = put64(to, (uint64_t)node->is.czxid);
         to = put64(to, (uint64_t)node->is.mzxid);
         to = put64(to, (uint64_t)node->is.ctime);
@@ -249,7 +249,7 @@ static outcome plant(loading *on, PyObject *path, znode *node, const char *text,
     int failed = PyDict_SetItem(on->parent->children, name, Py_None);
     Py_DECREF(name);
     if (failed < 0 || PyDict_SetItem(tree->nodes, path, (PyObject *)node) < 0) return FAULT;
-    if (node->acl != -1) on->acls->open_uses++;
+    if (node->acl == on->acls->open && on->acls->open != 0) on->acls->open_uses++;
     tree->data_bytes += bytes + (is_none(node->is.data) ? 0 : PyBytes_Size(node->is.data));
     if (tree->digests) {
         node->is.digest = digest_at(text, bytes, &node->is);
@@ -286,7 +286,7 @@ static outcome load_one(loading *on, cursor *from, i64 field_bytes_max) {
         result = FAULT;
         goto done;
     }
-    node->acl = (int)acl;
+    node->acl = acl;
     node->is.czxid = take64(&at);
     node->is.mzxid = take64(&at);
     node->is.ctime = take64(&at);

@@ -78,10 +78,9 @@ static int data_set(PyObject *self, PyObject *value, void *unused) {
 
 static PyObject *znode_new(PyTypeObject *type, PyObject *args, PyObject *named) {
     PyObject *data;
-    int acl;
-    i64 zxid, time_ms, owner;
+    i64 acl, zxid, time_ms, owner;
     static char *names[] = {"data", "acl", "zxid", "time_ms", "owner", NULL};
-    if (!PyArg_ParseTupleAndKeywords(args, named, "OiLLL", names, &data, &acl, &zxid, &time_ms,
+    if (!PyArg_ParseTupleAndKeywords(args, named, "OLLLL", names, &data, &acl, &zxid, &time_ms,
                                      &owner))
         return NULL;
     znode *self = (znode *)PyType_GenericAlloc(type, 0);
@@ -126,7 +125,7 @@ static PyObject *znode_stat(PyObject *self, PyObject *extended) {
     return stat;
 }
 
-static PyMemberDef znode_members[] = {NUMBERS(znode), SMALL(znode, acl, "acl"), END};
+static PyMemberDef znode_members[] = {NUMBERS(znode), NUMBER(znode, acl, "acl"), END};
 static PyGetSetDef znode_getset[] = {{"data", data_get, data_set, NULL, NULL},
                                      {"children", children_get, children_set, NULL, NULL},
                                      {NULL, NULL, NULL, NULL, NULL}};
@@ -470,7 +469,7 @@ static PyMethodDef sizes_methods[] = {{"add", sizes_added, METH_VARARGS, "Some r
 
 /* ---- bases ---- */
 
-static PyMemberDef acl_counts_members[] = {SMALL(acl_counts, open, "_open"),
+static PyMemberDef acl_counts_members[] = {NUMBER(acl_counts, open, "_open"),
                                            NUMBER(acl_counts, open_uses, "_open_uses"), END};
 
 static PyMemberDef tree_members[] = {OWNED(tree_state, nodes, "nodes"),

@@ -293,6 +293,7 @@ static outcome create(const house *in, client_state *client, const session *who,
     }
     if (!is_plain_path(what->path, what->path_bytes) || !fits(in, kind, what)) return SLOW;
     if (in->tree->extended && (uint64_t)who->session_id >> 56 == 0xFF) return SLOW;
+    if (who->session_id == INT64_MIN) return SLOW; /* as an owner it means a container */
     result = find_asked(in, what, &known);
     if (result != DONE) return result;
     if (known.node != NULL) return SLOW;
