@@ -24,8 +24,9 @@ The same done to a coordination server, a hundred higher:
     106  every bit of logs and snapshots flipped              the same tree, or told where
     108  full file systems                                    ends with the reason, goes on later
     109  EIO from every sync                                  ends with the reason, answers no more
-    125  malformed frames; files that lie                     the right error, or a closed connection
+    125  malformed frames; files that lie                     the right error, or a closed door
     126  lengths and counts that lie, little that asks much   the same, and memory stays bounded
+    129  watchers that do not read, writers faster than disks memory stays bounded, all is answered
 
 The numbers are those of the project's reliability scorecard.  Each row counts the faults that
 really fired (none is a failure) and is run a second time on a copy of the engine with a bug planted
