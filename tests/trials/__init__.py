@@ -28,6 +28,7 @@ The same done to a coordination server, a hundred higher:
     126  lengths and counts that lie, little that asks much   the same, and memory stays bounded
     129  watchers that do not read, writers faster than disks memory stays bounded, all is answered
     134  znodes too deep, too many, too long, too short-lived limits hold with the right error
+    135  watches by the hundred thousand                      each event once, in order, if readable
 
 The numbers are those of the project's reliability scorecard.  Each row counts the faults that
 really fired (none is a failure) and is run a second time on a copy of the engine with a bug planted
