@@ -267,7 +267,7 @@ CASES: tuple[tuple[Case, int], ...] = (
     (an_acl_that_multiplies, 96 * MIB),
     (somebody_with_many_names, 16 * MIB),
     (big_data_unread, 32 * MIB),
-    (big_data_behind_a_write, 192 * MIB),
+    (big_data_behind_a_write, 288 * MIB),
     (long_lists_unread, 32 * MIB),
     (long_walks, 32 * MIB),
     (one_multi_read, 64 * MIB),
