@@ -182,7 +182,7 @@ def test_a_port_that_is_taken_is_one_sentence(stratalog, tmp_path):
         refused = stratalog("serve", "--data-dir", tmp_path / "zk", "--port", port, code=1)
     assert refused.out == b""
     assert refused.err.count("\n") == 1
-    assert f"'127.0.0.1', {port}" in refused.err
+    assert f"127.0.0.1:{port}" in refused.err
     assert "address already in use" in refused.err.lower()
     assert list((tmp_path / "zk" / "version-2").iterdir()) == []
 

@@ -24,8 +24,12 @@ The same done to a coordination server, a hundred higher:
     106  every bit of logs and snapshots flipped              the same tree, or told where
     108  full file systems                                    ends with the reason, goes on later
     109  EIO from every sync                                  ends with the reason, answers no more
-    125  malformed frames; files that lie                     the right error, or a closed connection
+    125  malformed frames; files that lie                     the right error, or a closed door
     126  lengths and counts that lie, little that asks much   the same, and memory stays bounded
+    128  connections by the thousand, or that never get on    turned away or closed, not more
+    129  watchers that do not read, writers faster than disks memory stays bounded, all is answered
+    134  znodes too deep, too many, too long, too short-lived limits hold with the right error
+    135  watches by the hundred thousand                      each event once, in order, if readable
 
 The numbers are those of the project's reliability scorecard.  Each row counts the faults that
 really fired (none is a failure) and is run a second time on a copy of the engine with a bug planted

@@ -245,6 +245,7 @@ class Innocent:
         self._address = address
         self._stopping = threading.Event()
         self._peer = Peer(address).begin()
+        self._peer.ask(OpCode.DELETE, DeleteRequest(self._path, -1))  # of a server before
         self._peer.do(OpCode.CREATE, create(self._path, b"0"))
         self._thread = threading.Thread(target=self._live, daemon=True)
         self._thread.start()

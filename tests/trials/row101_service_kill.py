@@ -22,8 +22,8 @@ FULL = 1_000
 BUG = Bug(
     "the last 2000 bytes are kept in memory until more come",
     "storage/zookeeper/txn_log.py",
-    '        end = self._journal.append(b"".join(records))\n',
-    "        late = getattr(self, '_late', b'') + b''.join(records)\n"
+    "        end = self._journal.append(records)\n",
+    "        late = getattr(self, '_late', b'') + records\n"
     "        now = max(1, len(late) - 2000)\n"
     "        self._late = late[now:]\n"
     "        end = self._journal.append(late[:now])\n",

@@ -55,7 +55,8 @@ GROWTH_BYTES_MAX = 64 * MIB
 
 _PATHS = (
     "/", "", "/f", "/f/a", "/f/b", "/zookeeper", "/zookeeper/quota", "/zookeeper/config", "//",
-    "/.", "/f/..", "f", "/f/\0", "/f/\ud800", "/f/\u2028", "/f/\U0001f600", "/f/" + "x" * 3000, None,
+    "/.", "/f/..", "f", "/f/\0", "/f/\ud800", "/f/\u2028", "/f/\U0001f600",
+    "/f/" + "x" * 3000, None,
 )  # fmt: skip
 _NUMBERS = (-(2**31), -8, -4, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7, 100, 2**31 - 1)
 _IDS = (

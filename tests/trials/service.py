@@ -82,7 +82,8 @@ def main() -> int:
     numbers: dict[str, int | str] = {}
     for word in sys.argv[2:]:
         name, _, value = word.partition("=")
-        numbers[name] = int(value) if value.lstrip("-").isdigit() else value
+        number = int(value) if value.lstrip("-").isdigit() else value
+        numbers[name] = True if value == "true" else number
     reason = run(serve(Path(sys.argv[1]), numbers))
     if reason is not None:
         print(reason, file=sys.stderr, flush=True)

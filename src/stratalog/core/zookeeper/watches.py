@@ -137,23 +137,21 @@ class WatchManager:
             meant += self._recursive_above(path, meant)
         if meant and self.on_trigger is not None:
             self.on_trigger(event, len(meant))
+        if told:
+            told = set(told)  # or ten thousand watchers would be looked for ten thousand times
         for watcher in meant:
             if watcher not in told:
                 watcher.notify(event, path, zxid, acl)
         return meant
 
     def _recursive_above(self, path: str, known: list[Watcher]) -> list[Watcher]:
-        found: list[Watcher] = []
+        found = dict.fromkeys(known)
         while path not in {"", "/"}:
             path = path.rpartition("/")[0] or "/"
-            found += [
-                watcher
-                for watcher in self._watchers.get(path, ())
-                if self._paths[watcher][path] & Mode.RECURSIVE
-                and watcher not in known
-                and watcher not in found
-            ]
-        return found
+            for watcher in self._watchers.get(path, ()):
+                if self._paths[watcher][path] & Mode.RECURSIVE:
+                    found[watcher] = None
+        return list(found)[len(known) :]
 
     def _set(self, path: str, watcher: Watcher, before: Mode, after: Mode) -> None:
         if before & Mode.RECURSIVE and not after & Mode.RECURSIVE:

@@ -39,6 +39,7 @@ from stratalog.core.zookeeper.standalone import Bounds, Client, Fed, Standalone
 from stratalog.core.zookeeper.statistics import Sizes, Traffic
 from stratalog.core.zookeeper.tree import Walk
 from stratalog.errors import InvalidArgumentError, StratalogError
+from stratalog.net.listener import Listener, connections_max
 from stratalog.server.tls import context_of
 from stratalog.server.zookeeper import memory
 from stratalog.server.zookeeper._line import Hub
@@ -103,8 +104,10 @@ class CoordinationServer(Hub):
         self.connections = set()
         self._addresses: Counter[str] = Counter()
         self._by_client = {}
-        self._listener: asyncio.Server | None = None
-        self._tls_listener: asyncio.Server | None = None
+        self._listener: Listener | None = None
+        self._tls_listener: Listener | None = None
+        self._room = connections_max()
+        self._full_told = False
         self._locks: list[DirectoryLock] = []
         self._settling = False
         self._watched: dict[int, int] = {}
@@ -138,7 +141,7 @@ class CoordinationServer(Hub):
         listener = self._listener if self.settings.plaintext else self._tls_listener
         if listener is None:
             raise RuntimeError("the server does not listen")
-        return int(listener.sockets[0].getsockname()[1])
+        return listener.port
 
     @property
     def address(self) -> str:
@@ -150,7 +153,7 @@ class CoordinationServer(Hub):
     def tls_port(self) -> int:
         """The port it listens on for TLS; -1: there is none."""
         listener = self._tls_listener
-        return -1 if listener is None else int(listener.sockets[0].getsockname()[1])
+        return -1 if listener is None else listener.port
 
     async def start(self) -> None:
         """Bring the tree back, then listen.
@@ -224,7 +227,7 @@ class CoordinationServer(Hub):
         await self._open_doors()
         for listener in (self._listener, self._tls_listener):
             if listener is not None:
-                await listener.start_serving()
+                listener.serve()
         for job in (self._tick, self._check_containers, self._purge, self._wake):
             self._spawn(job())
         _log.info(
@@ -244,13 +247,27 @@ class CoordinationServer(Hub):
 
     async def _listen(
         self, host: str, port: int, tls: ssl.SSLContext | None = None
-    ) -> asyncio.Server:
+    ) -> Listener:  # fmt: skip
         settings = self.settings
-        return await self._loop.create_server(
-            lambda: ClientConnection(self), host, port, ssl=tls, start_serving=False,
+        return await Listener.listen(
+            host, port, lambda: ClientConnection(self), has_room=self._has_room, tls=tls,
             backlog=settings.backlog if settings.backlog > 0 else BACKLOG,
-            ssl_handshake_timeout=None if tls is None else settings.handshake_s,
+            handshake_s=settings.handshake_s,
         )  # fmt: skip
+
+    def _has_room(self, address: str) -> bool:
+        """Tell whether one more leaves descriptors for files; ``admit`` has the other limits."""
+        listeners = (self._listener, self._tls_listener)
+        beginning = sum(one.beginning for one in listeners if one is not None)
+        if len(self.connections) + beginning < self._room:
+            return True
+        if not self._full_told:
+            _log.warning(
+                "%s is turned away: %d connections leave too few files", address, self._room
+            )
+            self._full_told = True
+        self.machine.statistics.connections_rejected += 1
+        return False
 
     async def _first_snapshot(self, restored: Restored) -> None:
         """A directory without a snapshot gets one at once, one with a long log soon."""
@@ -283,9 +300,6 @@ class CoordinationServer(Hub):
                 self.machine.committed(self.log.last_zxid)
                 self.speak(_monotonic_ms())
         await self._dismiss()
-        for listener in (self._listener, self._tls_listener):
-            if listener is not None:
-                await listener.wait_closed()
         self._unlock()
 
     async def _dismiss(self) -> None:
@@ -718,7 +732,7 @@ class CoordinationServer(Hub):
     def serving(self) -> bool:
         """Whether requests are answered."""
         listener = self._listener or self._tls_listener
-        return listener is not None and listener.is_serving() and self.failure is None
+        return listener is not None and listener.is_serving and self.failure is None
 
     @property
     def uptime_ms(self) -> int:
