@@ -6,8 +6,8 @@
     parts            digests, Stats, queues, against a few lines of Python
     leaks            what is done again and again leaves nothing behind
 
-A failure prints its seed: ``Pair(seed).run(steps)`` is that run again.  STRATALOG_FAST_RUNS says how
-many there are; under sanitizers (sanitized.py) fewer will do.
+A failure prints its seed: ``Pair(seed).run(steps)`` is that run again.  STRATALOG_FAST_RUNS says
+how many there are; under sanitizers (sanitized.py) fewer will do.
 """
 
 from __future__ import annotations
@@ -165,7 +165,8 @@ def bodies(path: str | bytes | None) -> list[tuple[int, bytes]]:
     """A plain request of each kind about a path."""
     name = text(path)
     return [
-        *((kind, name + text(b"data") + OPEN + int32(0)) for kind in (OpCode.CREATE, OpCode.CREATE2)),
+        (OpCode.CREATE, name + text(b"data") + OPEN + int32(0)),
+        (OpCode.CREATE2, name + text(b"data") + OPEN + int32(0)),
         *((kind, name + b"\1") for kind in READS),
         (OpCode.SET_DATA, name + text(b"more") + int32(-1)),
         (OpCode.DELETE, name + int32(-1)),
@@ -209,7 +210,7 @@ def test_hostile_lengths() -> None:
     """Every field of four bytes that may be a length says something else."""
     pair = new()
     for kind, body in bodies("/cut"):
-        for at, length in product(range(0, len(body) - 3), (-2, -1, INT_MIN, INT_MAX, 0, 1, 5)):
+        for at, length in product(range(len(body) - 3), (-2, -1, INT_MIN, INT_MAX, 0, 1, 5)):
             ask(pair, kind, body[:at] + int32(length) + body[at + 4 :])
         pair.check()
 
@@ -335,9 +336,7 @@ def test_a_session_whose_id_means_a_container() -> None:
         machine.tree.sessions[container] = 9000
         machine.tracker.track(container, 9000, pair.now_ms)
     pair.connect(session_id=container)
-    pair.feed(
-        pair.links[1], framed(int32(1) + int32(1) + text("/e") + text(b"") + OPEN + int32(1))
-    )
+    pair.feed(pair.links[1], framed(int32(1) + int32(1) + text("/e") + text(b"") + OPEN + int32(1)))
     settle(pair)
     pair.check()
 
@@ -458,7 +457,7 @@ def test_feed_stops_where_it_says(seed: int) -> None:
     every = 1 << 62
     for bounds in (
         Bounds(FRAME_BYTES_MAX),
-        *(Bounds(FRAME_BYTES_MAX, answer_bytes_max=most) for most in (0, 19, 20, 83, 84, 500, 6000)),
+        *(Bounds(FRAME_BYTES_MAX, most) for most in (0, 19, 20, 83, 84, 500, 6000)),
         *(Bounds(FRAME_BYTES_MAX, pending_max=most) for most in (0, 1, 2, 7)),
         *(Bounds(FRAME_BYTES_MAX, slow_max=most) for most in (1, 2, 5)),
         *(Bounds(most) for most in (0, 8, 45, 60, 100)),
@@ -744,17 +743,17 @@ def rounds_of_work() -> Any:
 
 def test_work_leaves_nothing_behind() -> None:
     machine, work = rounds_of_work()
-    work(40)
+    work(150)
     nodes = len(machine.tree.nodes)
     before, blocks = references(), sys.getallocatedblocks()
-    work(200)
+    work(300)
     after, grown = references(), sys.getallocatedblocks() - blocks
     assert len(machine.tree.nodes) == nodes
     assert in_c_of(machine) > 1000
     names = [getattr(one, "__name__", repr(one)) for one in COUNTED]
     more = {name: b - a for name, a, b in zip(names, before, after, strict=True) if b - a > 20}
     assert more == {}
-    assert grown < 100  # one object a round would be 200; without pymalloc there is nothing to see
+    assert grown < 150  # one object a round would be 300; without pymalloc there is nothing to see
 
 
 def in_c_of(machine: Counted) -> int:
