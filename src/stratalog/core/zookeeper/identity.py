@@ -272,6 +272,9 @@ def masked(acl: Acl) -> Acl:
     )
 
 
+INDEX_MAX: Final = (1 << 63) - 1
+
+
 class AclTable(AclCounts):
     """ACLs by index, each once, as long as a znode has it; index -1 is the open one.
 
@@ -299,8 +302,9 @@ class AclTable(AclCounts):
         """Return the index of an ACL and count one more use."""
         index = self._open if acl is OPEN_ACL else self._index_of.get(acl)
         if not index:
-            self._last_index += 1
-            index = self._last_index
+            # A damaged snapshot may have named the last one there is; Java's goes on below, too.
+            index = self._last_index + 1 if self._last_index < INDEX_MAX else -INDEX_MAX - 1
+            self._last_index = index
             self._enter(index, acl)
         self.use(index)
         return index
