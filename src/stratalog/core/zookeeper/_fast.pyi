@@ -23,7 +23,7 @@ class _Numbers:
 
 class Znode(_Numbers):
     acl: int
-    children: dict[str, None] | None
+    children: dict[str, Znode] | None
     def __init__(
         self, data: bytes | None, acl: int, zxid: int, time_ms: int, owner: int
     ) -> None: ...
@@ -112,7 +112,7 @@ class SizeCounts:
 
 class Walk:
     def __init__(self, tree: TreeState) -> None: ...
-    def piece(self, count: int, /) -> bytes: ...
+    def piece(self, count: int, /) -> bytes | None: ...
 
 class AclCounts:
     _open: int

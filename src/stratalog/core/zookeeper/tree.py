@@ -135,7 +135,7 @@ class Tree(TreeState):
             above = self.nodes[parent]
             if above.children is None:
                 above.children = {}
-            above.children[name] = None
+            above.children[name] = node
         self.nodes[path] = node
         self.data_bytes += len(path) + len(node.data or b"")
         if self.digests:
@@ -296,7 +296,7 @@ class Tree(TreeState):
         node = Znode(data, self.acls.acquire(acl), zxid, time_ms, owner)
         if parent.children is None:
             parent.children = {}
-        parent.children[name] = None
+        parent.children[name] = node
         self.nodes[path] = node
         self.data_bytes += len(path) + (0 if data is None else len(data))
         if self.digests:

@@ -1,4 +1,4 @@
-"""A znode: data, numbers, and the names of its children.
+"""A znode: data, numbers, and its children by name.
 
 Numbers are as they are stored; clients see two of them otherwise: ``cversion`` counts creates and
 deletes there (every create but those of the children still here has its delete), and the owner of

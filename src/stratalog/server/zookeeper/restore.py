@@ -129,7 +129,7 @@ def _prepare(data: bytes, settings: Settings, directory: Path) -> Replacement:
     try:
         target.begin(tree.sessions, tree.acls.all())
         walk = Walk(tree)
-        while piece := walk.piece(_PIECE_NODES):
+        while (piece := walk.piece(_PIECE_NODES)) is not None:
             target.encoded(piece)
         target.sync()
     except BaseException:

@@ -74,7 +74,7 @@ ANSWER_BYTES_MAX: Final = 1 << 20
 SLOW_REQUESTS: Final = 8
 """The clock is looked at after so many that are not plain."""
 
-SLICE_ZNODES: Final = 64
+SLICE_ZNODES: Final = 128
 """Znodes of a snapshot written between two turns of the loop: about a tenth of a millisecond."""
 TRACE_MASK_DEFAULT: Final = 306
 """What ``gtmk`` answers as long as nobody sets it; nothing here is traced by it."""
@@ -611,7 +611,7 @@ class CoordinationServer(Hub):
         try:
             target.begin(tree.sessions, tree.acls.all())
             walk = Walk(tree)
-            while piece := walk.piece(SLICE_ZNODES):
+            while (piece := walk.piece(SLICE_ZNODES)) is not None:
                 target.encoded(piece)
                 await asyncio.sleep(0)
             tail = tail_of(tree, with_zxid=self.settings.snapshots_with_zxid)

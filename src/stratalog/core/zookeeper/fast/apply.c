@@ -79,8 +79,6 @@ static outcome create(const house *in, const prepared *txn, znode **made) {
     if (parent == NULL || txn->version <= parent->is.cversion || in->acls->open == 0 ||
         !parent_is_plain(in, parent))
         return SLOW;
-    if (PyDict_GetItemWithError(tree->nodes, txn->path) != NULL) return SLOW;
-    if (PyErr_Occurred()) return FAULT;
     znode *node = (znode *)PyType_GenericAlloc(znode_type, 0);
     if (node == NULL) return FAULT;
     node->is.data = Py_NewRef(txn->data);
@@ -94,9 +92,15 @@ static outcome create(const house *in, const prepared *txn, znode **made) {
         drop(parent->children);
         parent->children = names;
     }
-    if (PyDict_SetItem(parent->children, txn->name, Py_None) < 0 ||
+    /* It was decided that there is none, and nothing has come between: see write.c. */
+    Py_ssize_t before = PyDict_Size(tree->nodes);
+    if (PyDict_SetItem(parent->children, txn->name, (PyObject *)node) < 0 ||
         PyDict_SetItem(tree->nodes, txn->path, (PyObject *)node) < 0)
         goto fault;
+    if (PyDict_Size(tree->nodes) == before) {
+        PyErr_Format(PyExc_RuntimeError, "%R was to be created and is there", txn->path);
+        goto fault;
+    }
     in->acls->open_uses++;
     parent->is.cversion = txn->version;
     parent->is.pzxid = txn->zxid;

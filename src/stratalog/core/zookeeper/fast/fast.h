@@ -45,8 +45,9 @@ typedef struct {
 
 typedef struct {
     numbers is;
-    PyObject *children; /* dict of names, or None */
+    PyObject *children; /* dict of znodes by name, or None */
     i64 acl;            /* index in the AclTable */
+    unsigned walked;    /* the walk that came here last: see snapshot.c */
 } znode;
 
 typedef struct {

@@ -6,12 +6,14 @@
  * The layout's home is wire/zookeeper/snapshot.py, which writes and reads any znode; a million of them
  * take Python seconds, in which nobody is served.
  *
- *     Walk(tree).piece(n)                     the bytes of the next n znodes, parents first; b"" at the end
+ *     Walk(tree).piece(n)                     the bytes of the next znodes, parents first, at most n of
+ *                                             them, maybe none; None at the end
  *     load(tree, data, at, field_bytes_max)   takes plain znodes, a few thousand, or up to the first that
  *                                             is not, or is damaged; returns where the next one begins
  *
- * The tree may change during a walk: children are those that a znode had when the walk came to it, and
- * what is gone by then is left out.
+ * The tree may change during a walk, between two pieces: each znode that is there all the time is written
+ * once, one that comes or goes meanwhile may be written or not; its own transaction says what is so.
+ * Nothing is copied at the beginning of a level, so that a million children stop nobody.
  *
  * Source: DataTree.java (serializeNode). */
 
@@ -23,15 +25,23 @@ static const char system_path[] = "/zookeeper";
 
 /* ---- writing ---- */
 
+/* A znode's children, and how far the walk has come among them. */
 typedef struct {
-    PyObject *path, *names; /* a list */
-    Py_ssize_t next;
+    PyObject *children; /* the dict itself, which may change between two pieces */
+    Py_ssize_t next;    /* where PyDict_Next goes on */
+    Py_ssize_t at;      /* where `last` stood when it came */
+    PyObject *last;     /* the name that came last; NULL: none */
+    size_t path_bytes;  /* of the znode, in `path` */
+    unsigned seen_in;   /* the piece in which its place was last made sure of */
 } level;
 
 typedef struct {
     PyObject_HEAD tree_state *tree;
     level *levels;
     Py_ssize_t depth, room;
+    char *path; /* of the znode that is at hand */
+    size_t path_room;
+    unsigned id, pieces;
     bool begun;
 } walk;
 
@@ -56,38 +66,29 @@ static uint8_t *more(buffer *out, size_t bytes) {
     return at;
 }
 
-static int put_node(buffer *out, PyObject *path, const znode *node) {
-    Py_ssize_t bytes = 0, data_bytes = is_none(node->is.data) ? 0 : PyBytes_Size(node->is.data);
-    PyObject *encoded = NULL;
-    const char *text = ascii_of(path, &bytes);
-    if (text == NULL) {
-        if (PyErr_Occurred() || (encoded = java_text(path)) == NULL) return -1;
-        text = PyBytes_AsString(encoded);
-        bytes = PyBytes_Size(encoded);
-    }
-    uint8_t *to = more(out, 2 * LENGTH_BYTES + (size_t)(bytes + data_bytes) + NODE_TAIL_BYTES);
-    if (to != NULL) {
-        to = put32(to, (uint32_t)bytes);
-        to = put_bytes(to, text, (size_t)bytes);
-        to = put32(to, is_none(node->is.data) ? UINT32_MAX : (uint32_t)data_bytes);
-        if (data_bytes > 0) to = put_bytes(to, PyBytes_AsString(node->is.data), (size_t)data_bytes);
-        to = put64(to, (uint64_t)node->acl);
-        to = put64(to, (uint64_t)node->is.czxid);
-        to = put64(to, (uint64_t)node->is.mzxid);
-        to = put64(to, (uint64_t)node->is.ctime);
-        to = put64(to, (uint64_t)node->is.mtime);
-        to = put32(to, (uint32_t)node->is.version);
-        to = put32(to, (uint32_t)node->is.cversion);
-        to = put32(to, (uint32_t)node->is.aversion);
-        to = put64(to, (uint64_t)node->is.owner);
-        put64(to, (uint64_t)node->is.pzxid);
-    }
-    Py_XDECREF(encoded);
-    return to == NULL ? -1 : 0;
+static int put_node(buffer *out, const char *path, size_t bytes, const znode *node) {
+    Py_ssize_t data_bytes = is_none(node->is.data) ? 0 : PyBytes_Size(node->is.data);
+    uint8_t *to = more(out, 2 * LENGTH_BYTES + bytes + (size_t)data_bytes + NODE_TAIL_BYTES);
+    if (to == NULL) return -1;
+    to = put32(to, (uint32_t)bytes);
+    to = put_bytes(to, path, bytes);
+    to = put32(to, is_none(node->is.data) ? UINT32_MAX : (uint32_t)data_bytes);
+    if (data_bytes > 0) to = put_bytes(to, PyBytes_AsString(node->is.data), (size_t)data_bytes);
+    to = put64(to, (uint64_t)node->acl);
+    to = put64(to, (uint64_t)node->is.czxid);
+    to = put64(to, (uint64_t)node->is.mzxid);
+    to = put64(to, (uint64_t)node->is.ctime);
+    to = put64(to, (uint64_t)node->is.mtime);
+    to = put32(to, (uint32_t)node->is.version);
+    to = put32(to, (uint32_t)node->is.cversion);
+    to = put32(to, (uint32_t)node->is.aversion);
+    to = put64(to, (uint64_t)node->is.owner);
+    put64(to, (uint64_t)node->is.pzxid);
+    return 0;
 }
 
 /* Go down into a znode's children, if it has any. */
-static int enter(walk *self, PyObject *path, const znode *node) {
+static int enter(walk *self, size_t path_bytes, const znode *node) {
     if (is_none(node->children) || PyDict_Size(node->children) == 0) return 0;
     if (self->depth == self->room) {
         Py_ssize_t room = self->room == 0 ? 16 : self->room * 2;
@@ -99,56 +100,108 @@ static int enter(walk *self, PyObject *path, const znode *node) {
         self->levels = grown;
         self->room = room;
     }
-    PyObject *names = PyDict_Keys(node->children);
-    if (names == NULL) return -1;
-    self->levels[self->depth++] = (level){Py_NewRef(path), names, 0};
+    self->levels[self->depth++] =
+        (level){Py_NewRef(node->children), 0, 0, NULL, path_bytes, self->pieces};
     return 0;
 }
 
 static void leave(walk *self) {
     level *last = &self->levels[--self->depth];
-    Py_DECREF(last->path);
-    Py_DECREF(last->names);
+    Py_DECREF(last->children);
+    Py_XDECREF(last->last);
 }
 
-/* The next path; NULL at the end, and with an exception set. */
-static PyObject *next_path(walk *self) {
-    if (!self->begun) {
-        self->begun = true;
-        return PyUnicode_FromString("");
+/* Between two pieces a dict may have been laid out anew.  Then the name that came last stands elsewhere,
+ * or nowhere: begin again, and pass over what bears the mark of this walk. */
+static void make_sure(walk *self, level *at) {
+    if (at->seen_in == self->pieces) return;
+    at->seen_in = self->pieces;
+    if (at->last == NULL) return;
+    Py_ssize_t place = at->at;
+    PyObject *name, *node;
+    if (!PyDict_Next(at->children, &place, &name, &node) || name != at->last || place != at->next)
+        at->next = 0;
+}
+
+/* The path of a child, written behind its parent's; 0: no memory, or an exception. */
+static size_t join(walk *self, size_t parent_bytes, PyObject *name) {
+    Py_ssize_t bytes = 0;
+    PyObject *encoded = NULL;
+    const char *text = ascii_of(name, &bytes);
+    if (text == NULL) {
+        if (PyErr_Occurred() || (encoded = java_text(name)) == NULL) return 0;
+        text = PyBytes_AsString(encoded);
+        bytes = PyBytes_Size(encoded);
     }
-    while (self->depth > 0) {
-        level *at = &self->levels[self->depth - 1];
-        if (at->next < PyList_Size(at->names))
-            return PyUnicode_FromFormat("%U/%U", at->path, PyList_GetItem(at->names, at->next++));
+    size_t whole = parent_bytes + 1 + (size_t)bytes;
+    if (whole > self->path_room) {
+        char *grown = PyMem_Realloc(self->path, whole * 2);
+        if (grown == NULL) {
+            PyErr_NoMemory();
+            whole = 0;
+        } else {
+            self->path = grown;
+            self->path_room = whole * 2;
+        }
+    }
+    if (whole > 0) {
+        self->path[parent_bytes] = '/';
+        memcpy(self->path + parent_bytes + 1, text, (size_t)bytes);
+    }
+    Py_XDECREF(encoded);
+    return whole;
+}
+
+/* One step: a znode is written, or passed over, or a level left.  *steps counts down. */
+static int step(walk *self, buffer *out, Py_ssize_t *steps) {
+    level *at = &self->levels[self->depth - 1];
+    PyObject *name, *found;
+    make_sure(self, at);
+    Py_ssize_t place = at->next;
+    if (!PyDict_Next(at->children, &at->next, &name, &found)) {
         leave(self);
+        return 0;
     }
-    return NULL;
+    --*steps;
+    at->at = place;
+    Py_INCREF(name);
+    Py_XDECREF(at->last);
+    at->last = name;
+    if (Py_TYPE(found) != znode_type || ((znode *)found)->walked == self->id) return 0;
+    ((znode *)found)->walked = self->id;
+    size_t bytes = join(self, at->path_bytes, name);
+    if (bytes == 0 || put_node(out, self->path, bytes, (znode *)found) < 0) return -1;
+    return enter(self, bytes, (znode *)found);
+}
+
+static int begin(walk *self, buffer *out, Py_ssize_t *steps) {
+    PyObject *root_path = PyUnicode_FromString("");
+    if (root_path == NULL) return -1;
+    PyObject *root = PyDict_GetItemWithError(self->tree->nodes, root_path);
+    Py_DECREF(root_path);
+    self->begun = true;
+    if (root == NULL || Py_TYPE(root) != znode_type) return PyErr_Occurred() ? -1 : 0;
+    --*steps;
+    return put_node(out, "", 0, (znode *)root) < 0 || enter(self, 0, (znode *)root) < 0 ? -1 : 0;
 }
 
 static PyObject *walk_piece(PyObject *object, PyObject *count) {
     walk *self = (walk *)object;
-    Py_ssize_t wanted = PyLong_AsSsize_t(count);
-    if (wanted < 0) {
-        if (!PyErr_Occurred()) PyErr_SetString(PyExc_ValueError, "a piece has no negative size");
+    Py_ssize_t steps = PyLong_AsSsize_t(count);
+    if (steps <= 0) {
+        if (!PyErr_Occurred()) PyErr_SetString(PyExc_ValueError, "a piece has a size");
         return NULL;
     }
     buffer out = {NULL, 0, 0};
-    PyObject *path = NULL, *piece = NULL;
-    while (wanted > 0 && (path = next_path(self)) != NULL) {
-        PyObject *found = PyDict_GetItemWithError(self->tree->nodes, path);
-        if (found != NULL && Py_TYPE(found) == znode_type) {
-            if (put_node(&out, path, (znode *)found) < 0 || enter(self, path, (znode *)found) < 0)
-                goto done;
-            wanted--;
-        }
-        Py_CLEAR(path);
-        if (found == NULL && PyErr_Occurred()) goto done;
-    }
-    if (!PyErr_Occurred())
+    self->pieces++;
+    int failed = self->begun ? 0 : begin(self, &out, &steps);
+    bool over = self->begun && self->depth == 0;
+    while (failed == 0 && self->depth > 0 && steps > 0) failed = step(self, &out, &steps);
+    PyObject *piece = NULL;
+    if (failed == 0 && over && out.count == 0)
+        piece = Py_NewRef(Py_None);
+    else if (failed == 0)
         piece = PyBytes_FromStringAndSize((const char *)out.bytes, (Py_ssize_t)out.count);
-done:
-    Py_XDECREF(path);
     PyMem_Free(out.bytes);
     return piece;
 }
@@ -162,7 +215,12 @@ static PyObject *walk_new(PyTypeObject *type, PyObject *args, PyObject *named) {
         return NULL;
     }
     walk *self = (walk *)PyType_GenericAlloc(type, 0);
-    if (self != NULL) self->tree = (tree_state *)Py_NewRef(tree);
+    if (self != NULL) {
+        static unsigned walks;
+        if (++walks == 0) walks = 1; /* the mark of znodes that no walk has come to */
+        self->id = walks;
+        self->tree = (tree_state *)Py_NewRef(tree);
+    }
     return (PyObject *)self;
 }
 
@@ -171,13 +229,14 @@ static void walk_free(PyObject *object) {
     PyTypeObject *type = Py_TYPE(object);
     while (self->depth > 0) leave(self);
     PyMem_Free(self->levels);
+    PyMem_Free(self->path);
     drop(self->tree);
     free_memory(object);
     Py_DECREF(type);
 }
 
 static PyMethodDef walk_methods[] = {
-    {"piece", walk_piece, METH_O, "Return the bytes of the next znodes; empty at the end."},
+    {"piece", walk_piece, METH_O, "Return the bytes of the next znodes; None at the end."},
     {NULL, NULL, 0, NULL}};
 
 int walk_add(PyObject *module) {
@@ -246,7 +305,7 @@ static outcome plant(loading *on, PyObject *path, znode *node, const char *text,
     }
     PyObject *name = PyUnicode_FromStringAndSize(text + name_at, bytes - name_at);
     if (name == NULL) return FAULT;
-    int failed = PyDict_SetItem(on->parent->children, name, Py_None);
+    int failed = PyDict_SetItem(on->parent->children, name, (PyObject *)node);
     Py_DECREF(name);
     if (failed < 0 || PyDict_SetItem(tree->nodes, path, (PyObject *)node) < 0) return FAULT;
     if (node->acl == on->acls->open && on->acls->open != 0) on->acls->open_uses++;
