@@ -28,9 +28,13 @@ the Python face of them, ``errors.py`` for what can go wrong, ``config.py`` for 
 ``log/cursor.py`` and ``native/src/batch.c`` for how a record travels.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from stratalog import errors
 from stratalog.errors import StratalogError
-from stratalog.log import Batch, Log, LogStats, Problem, Record, SegmentInfo, VerifyReport
+
+if TYPE_CHECKING:
+    from stratalog.log import Batch, Log, LogStats, Problem, Record, SegmentInfo, VerifyReport
 
 __version__ = "0.1.0"
 
@@ -46,3 +50,16 @@ __all__ = [
     "__version__",
     "errors",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Load the log once somebody asks for it: a server starts without."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from stratalog import log  # noqa: PLC0415
+
+    return getattr(log, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

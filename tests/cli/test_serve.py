@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import re
 import select
 import signal
@@ -360,6 +361,21 @@ def test_one_directory_under_two_names_is_one_directory(spawn, tmp_path):
         )
         address(process)
         end(process)
+
+
+def test_it_takes_all_the_descriptors_that_it_may_have(spawn, tmp_path):
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(200, most), most))
+    try:
+        process = spawn("serve", "--data-dir", tmp_path, "--port", 0, "--commands", "mntr")
+        _, port = address(process)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (now, most))
+    limits = Path(f"/proc/{process.pid}/limits").read_text()
+    (files,) = [line.split() for line in limits.splitlines() if line.startswith("Max open files")]
+    assert files[3] == files[4] == str(most)
+    assert f"zk_max_file_descriptor_count\t{most}\n".encode() in word(port, b"mntr")
+    end(process)
 
 
 def test_the_lock_is_no_file_that_anybody_minds(spawn, tmp_path):

@@ -27,7 +27,7 @@ BUG = Bug(
     "            return False\n",
     "        except StratalogError as error:\n"
     "            self.machine.committed(proposals[-1].zxid)\n"
-    "            self._speak(_monotonic_ms())\n"
+    "            self.speak(_monotonic_ms())\n"
     "            self._fail(error)\n"
     "            return False\n",
 )

@@ -133,9 +133,11 @@ def serve(
     for sentence in configuration.notes:
         _log.debug("%s", sentence)
 
+    from stratalog.net.listener import want_all_descriptors  # noqa: PLC0415  (only a server's)
     from stratalog.net.loop import run  # noqa: PLC0415  (loads what only a server needs)
     from stratalog.server.zookeeper.server import CoordinationServer  # noqa: PLC0415
 
+    want_all_descriptors()
     server = CoordinationServer(configuration.settings)
     run(_serve(server))
     if server.failure is not None:

@@ -14,9 +14,30 @@
 Left to others: bytes, offsets, positions (``native/``); protocols (``wire/``).
 """
 
-from stratalog.log.batch import Batch
-from stratalog.log.info import LogStats, Problem, SegmentInfo, VerifyReport
-from stratalog.log.log import Log
-from stratalog.log.records import Record
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from stratalog.log.batch import Batch
+    from stratalog.log.info import LogStats, Problem, SegmentInfo, VerifyReport
+    from stratalog.log.log import Log
+    from stratalog.log.records import Record
 
 __all__ = ["Batch", "Log", "LogStats", "Problem", "Record", "SegmentInfo", "VerifyReport"]
+
+_HOMES: Final = {
+    "Batch": "batch", "Log": "log", "LogStats": "info", "Problem": "info", "Record": "records",
+    "SegmentInfo": "info", "VerifyReport": "info",
+}  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    """Load a part once somebody asks for it."""
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{home}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

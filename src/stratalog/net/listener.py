@@ -45,6 +45,13 @@ def connections_max() -> int:
     return max(files_max - FILES_KEPT, files_max // 2)
 
 
+def want_all_descriptors() -> None:
+    """Let this process have as many as it may: the lower limit is for programs that use select."""
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if now != most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 class Listener:
     """One port, on every address of a host name; ``listen`` makes one.
 

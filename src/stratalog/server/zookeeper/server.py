@@ -32,7 +32,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from stratalog.core.zookeeper.identity import SUPER, X509
 from stratalog.core.zookeeper.standalone import Bounds, Client, Fed, Standalone
@@ -43,10 +43,8 @@ from stratalog.net.listener import Listener, connections_max
 from stratalog.server.tls import context_of
 from stratalog.server.zookeeper import memory
 from stratalog.server.zookeeper._line import Hub
-from stratalog.server.zookeeper.admin import AdminServer
 from stratalog.server.zookeeper.connection import ClientConnection
 from stratalog.server.zookeeper.machines import Machines
-from stratalog.server.zookeeper.metrics import MetricsServer
 from stratalog.server.zookeeper.recovery import Restored, Source, restore
 from stratalog.server.zookeeper.restore import Replacement, prepare, tail_of
 from stratalog.server.zookeeper.settings import Settings
@@ -56,6 +54,10 @@ from stratalog.storage.zookeeper.snapshots import SnapshotTarget, remove_unfinis
 from stratalog.storage.zookeeper.txn_log import TxnLog, mend
 from stratalog.wire.der import subject_of
 from stratalog.wire.zookeeper.records import Id
+
+if TYPE_CHECKING:
+    from stratalog.server.zookeeper.admin import AdminServer
+    from stratalog.server.zookeeper.metrics import MetricsServer
 
 _log: Final = logging.getLogger("stratalog.zookeeper")
 
@@ -236,11 +238,15 @@ class CoordinationServer(Hub):
         )  # fmt: skip
 
     async def _open_doors(self) -> None:
-        """Answer HTTP commands and show metrics, where that is wanted."""
+        """Answer HTTP commands and show metrics, where that is wanted; else load neither."""
         settings = self.settings
         if settings.admin_port is not None:
+            from stratalog.server.zookeeper.admin import AdminServer  # noqa: PLC0415
+
             self.doors.append(AdminServer(self))
         if settings.metrics_port is not None:
+            from stratalog.server.zookeeper.metrics import MetricsServer  # noqa: PLC0415
+
             self.doors.append(MetricsServer(self))
         for door in self.doors:
             await door.start()
