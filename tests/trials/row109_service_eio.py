@@ -26,7 +26,8 @@ BUG = Bug(
     "        try:\n            zxid = self.log.durable_zxid()\n"
     "        except StratalogError:\n            zxid = self.log.last_zxid\n",
 )
-OPERATIONS = 4000
+SENDS = ("sendto", "sendmsg", "write", "writev")
+"""How event loops send."""
 
 
 def missing() -> str | None:
@@ -61,7 +62,8 @@ def inject(bench: Bench, call: str, n: int) -> None:
     what = f"EIO from {call} number {n}"
     # One write at a time: what is sent after its sync failed can only be its reply.
     some = writers(bench, 1, window=1)
-    under = tuple(strace(call, f"error=EIO:when={n}", "-e", "trace=sendto,fdatasync,fsync", "-y",
+    traced = ",".join((*SENDS, "fdatasync", "fsync"))
+    under = tuple(strace(call, f"error=EIO:when={n}", "-e", f"trace={traced}", "-y",
                          "-o", str(trace)))  # fmt: skip
     service = Service(bench, directory, {"snapshot_every": 300, "reserve_bytes": 1 << 20}, under)
     try:
@@ -76,7 +78,12 @@ def inject(bench: Bench, call: str, n: int) -> None:
         bench.fail(f"{what}: it was never called so often: {service.said()[-300:]}")
         return
     # One byte of zero is how a thread wakes the event loop.
-    sent = [line for line in lines[hit:] if "sendto(" in line and '"\\0", 1' not in line]
+    sent = [
+        line
+        for line in lines[hit:]
+        if "<socket:" in line or "<TCP" in line
+        if any(f"{call}(" in line for call in SENDS) and '"\\0", 1' not in line
+    ]
     if "/log." in lines[hit] and sent:
         bench.fail(f"{what}: answered after {lines[hit][:120]}: {sent[0][:120]}")
     bench.fired += 1

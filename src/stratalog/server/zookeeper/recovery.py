@@ -45,6 +45,9 @@ from stratalog.wire.jute import unpacker
 from stratalog.wire.zookeeper.snapshot import SnapshotTail
 from stratalog.wire.zookeeper.txns import DIGEST_VERSION, TxnDigest, TxnHeader, body_fields
 
+ACL_INDEX_END: Final = 1 << 30
+"""ACLs are numbered in the order in which they come up; nobody comes so far."""
+
 _log: Final = logging.getLogger("stratalog.zookeeper")
 _unpack_header: Final = unpacker(TxnHeader)
 _unpack_digest: Final = unpacker(TxnDigest)
@@ -262,6 +265,8 @@ def _load(snapshot: SnapshotFile, source: Source) -> Restored:
 def _load_with(snapshot: SnapshotFile, source: Source, *, digest: bool) -> Restored:
     reader = open_snapshot(snapshot, field_bytes_max=source.field_bytes_max, digest=digest)
     head = reader.head()
+    if not all(0 <= index < ACL_INDEX_END for index in head.acls):
+        raise CorruptSnapshotError("an ACL's number cannot be", path=str(snapshot.path))
     try:
         tree = Tree.from_snapshot(
             head.sessions, head.acls, reader, extended=source.extended,
@@ -271,6 +276,8 @@ def _load_with(snapshot: SnapshotFile, source: Source, *, digest: bool) -> Resto
         raise CorruptSnapshotError(
             f"znode {error.args[0]!r} has no parent", path=str(snapshot.path)
         ) from error
+    except OverflowError as error:
+        raise CorruptSnapshotError("an ACL's number cannot be", path=str(snapshot.path)) from error
     tail = reader.tail()
     tree.last_zxid = snapshot.zxid
     return Restored(tree, snapshot.path, snapshot.zxid, _fuzzy_until(tree, snapshot, tail))
