@@ -294,6 +294,7 @@ class Tree(TreeState):
         if known is not None:
             raise Refused(ErrorCode.NODE_EXISTS)
         node = Znode(data, self.acls.acquire(acl), zxid, time_ms, owner)
+        node.joins(parent)
         if parent.children is None:
             parent.children = {}
         parent.children[name] = node

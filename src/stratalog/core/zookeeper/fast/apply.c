@@ -83,6 +83,7 @@ static outcome create(const house *in, const prepared *txn, znode **made) {
     if (node == NULL) return FAULT;
     node->is.data = Py_NewRef(txn->data);
     node->acl = in->acls->open;
+    node->walked = parent->walked | CAME_LATER;
     node->is.czxid = node->is.mzxid = node->is.pzxid = txn->zxid;
     node->is.ctime = node->is.mtime = txn->time_ms;
     node->is.owner = txn->owner;

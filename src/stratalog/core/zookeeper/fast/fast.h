@@ -50,6 +50,9 @@ typedef struct {
     unsigned walked;    /* the walk that came here last: see snapshot.c */
 } znode;
 
+/* The mark of a znode to which its parent's walk did not come: it was created behind it. */
+#define CAME_LATER (1u << 31)
+
 typedef struct {
     numbers is;
     PyObject *path;

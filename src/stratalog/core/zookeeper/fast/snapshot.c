@@ -12,7 +12,9 @@
  *                                             is not, or is damaged; returns where the next one begins
  *
  * The tree may change during a walk, between two pieces: each znode that is there all the time is written
- * once, one that comes or goes meanwhile may be written or not; its own transaction says what is so.
+ * once, one that goes meanwhile may be written or not; its own transaction says what is so.  One that
+ * comes when the walk was at its parent already bears the parent's mark and is not written: else what goes
+ * and comes back would stand there twice, and a busy parent would never end.  One walk goes on at a time.
  * Nothing is copied at the beginning of a level, so that a million children stop nobody.
  *
  * Source: DataTree.java (serializeNode). */
@@ -167,7 +169,10 @@ static int step(walk *self, buffer *out, Py_ssize_t *steps) {
     Py_INCREF(name);
     Py_XDECREF(at->last);
     at->last = name;
-    if (Py_TYPE(found) != znode_type || ((znode *)found)->walked == self->id) return 0;
+    if (Py_TYPE(found) != znode_type) return 0;
+    unsigned mark = ((znode *)found)->walked;
+    if (mark == (self->id | CAME_LATER)) leave(self); /* as all did that follow */
+    if ((mark & ~CAME_LATER) == self->id) return 0;
     ((znode *)found)->walked = self->id;
     size_t bytes = join(self, at->path_bytes, name);
     if (bytes == 0 || put_node(out, self->path, bytes, (znode *)found) < 0) return -1;
@@ -182,6 +187,7 @@ static int begin(walk *self, buffer *out, Py_ssize_t *steps) {
     self->begun = true;
     if (root == NULL || Py_TYPE(root) != znode_type) return PyErr_Occurred() ? -1 : 0;
     --*steps;
+    ((znode *)root)->walked = self->id;
     return put_node(out, "", 0, (znode *)root) < 0 || enter(self, 0, (znode *)root) < 0 ? -1 : 0;
 }
 
@@ -217,7 +223,7 @@ static PyObject *walk_new(PyTypeObject *type, PyObject *args, PyObject *named) {
     walk *self = (walk *)PyType_GenericAlloc(type, 0);
     if (self != NULL) {
         static unsigned walks;
-        if (++walks == 0) walks = 1; /* the mark of znodes that no walk has come to */
+        if (++walks == CAME_LATER) walks = 1; /* 0: no walk has come there */
         self->id = walks;
         self->tree = (tree_state *)Py_NewRef(tree);
     }

@@ -125,12 +125,24 @@ static PyObject *znode_stat(PyObject *self, PyObject *extended) {
     return stat;
 }
 
+static PyObject *znode_joins(PyObject *self, PyObject *parent) {
+    if (Py_TYPE(parent) != znode_type) {
+        PyErr_SetString(PyExc_TypeError, "a parent is a Znode");
+        return NULL;
+    }
+    ((znode *)self)->walked = ((znode *)parent)->walked | CAME_LATER;
+    Py_RETURN_NONE;
+}
+
 static PyMemberDef znode_members[] = {NUMBERS(znode), NUMBER(znode, acl, "acl"), END};
 static PyGetSetDef znode_getset[] = {{"data", data_get, data_set, NULL, NULL},
                                      {"children", children_get, children_set, NULL, NULL},
                                      {NULL, NULL, NULL, NULL, NULL}};
 static PyMethodDef znode_methods[] = {
-    {"stat", znode_stat, METH_O, "Return the 68 bytes of its Stat."}, {NULL, NULL, 0, NULL}};
+    {"stat", znode_stat, METH_O, "Return the 68 bytes of its Stat."},
+    {"joins", znode_joins, METH_O,
+     "It is created below a parent: walks that were there pass it by."},
+    {NULL, NULL, 0, NULL}};
 
 /* ---- Change ---- */
 
