@@ -23,6 +23,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 FUZZ_SECONDS ?= 60
+FAST_FUZZ_SECONDS ?= 20
 DEMO_OPTIONS ?=
 BENCH_OPTIONS ?=
 PYTEST_OPTIONS ?=
@@ -35,7 +36,8 @@ C_FILES = $(sort $(wildcard native/*/*.[ch] native/*/*/*.[ch] tests/native/*.[ch
 	src/stratalog/server/zookeeper/*.c))
 BUILD_FILES = pyproject.toml CMakeLists.txt native/CMakeLists.txt \
 	$(sort $(wildcard native/include/* native/src/* native/bench/* src/stratalog/*.c \
-	src/stratalog/core/zookeeper/fast/* src/stratalog/wire/zookeeper/*.c src/stratalog/_ffi_build.py))
+	src/stratalog/core/zookeeper/fast/* src/stratalog/wire/zookeeper/*.c \
+	src/stratalog/server/zookeeper/*.c src/stratalog/_ffi_build.py))
 
 # $(call step,NAME,COMMANDS): say the name, do it, say how long it took.
 define step
@@ -59,7 +61,7 @@ $$steady ctest --test-dir build/$(1) --output-on-failure --no-tests=error --para
 endef
 
 .PHONY: help demo test build dev lint format house native-test asan tsan fuzz-quick pytest \
-	trials-quick bench coverage clean
+	trials-quick bench coverage clean fast-asan
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,7 +69,7 @@ help: ## list the targets
 demo: $(VENV)/.package ## build, then see it work on a million real records
 	@$(BIN)/stratalog demo $(DEMO_OPTIONS)
 
-test: dev lint house native-test asan tsan fuzz-quick pytest trials-quick ## everything that must hold before a commit
+test: dev lint house native-test asan tsan fuzz-quick fast-asan pytest trials-quick ## everything that must hold before a commit
 	@printf '\n\033[1mAll checks passed.\033[0m\n'
 
 build: $(VENV)/.package ## install the package, editable, into .venv
@@ -156,6 +158,9 @@ else \
 	done; \
 fi
 endef
+
+fast-asan: $(VENV)/.dev ## the coordination service's C: sanitizers, a fuzzer for FAST_FUZZ_SECONDS, planted bugs
+	$(call step,coordination service in C,$(BIN)/python tests/core/sanitized.py all --seconds $(FAST_FUZZ_SECONDS))
 
 pytest: $(VENV)/.dev ## the Python tests, long trials excepted
 	$(call step,pytest,$(BIN)/python -m pytest --quiet -m 'not trial' --ignore=tests/test_house.py $(PYTEST_OPTIONS))

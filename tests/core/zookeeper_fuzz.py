@@ -113,7 +113,7 @@ def fuzz_snapshot(draw: random.Random) -> Counter[str]:
     data = snapshot_of(tree)
     size = draw.randrange(1, 9)
     walk, pieces = Walk(tree), []
-    while piece := walk.piece(size):
+    while (piece := walk.piece(size)) is not None:
         pieces.append(piece)
     assert b"".join(pieces) in data
     assert encode_records(pieces) == b"".join(
