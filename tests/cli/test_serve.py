@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import resource
 import re
+import resource
 import select
 import signal
 import socket
