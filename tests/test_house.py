@@ -126,7 +126,13 @@ def essay_faults(path: str, source: str) -> list[str]:
 
 
 PYTHON_FILES = sorted(PACKAGE.rglob("*.py"))
-C_FILES = sorted([*ROOT.glob("native/**/*.[ch]"), *ROOT.glob("tests/native/*.[ch]")])
+C_FILES = sorted(
+    [
+        *ROOT.glob("native/**/*.[ch]"),
+        *ROOT.glob("tests/native/*.[ch]"),
+        *PACKAGE.rglob("*.[ch]"),
+    ]
+)
 ALL_FILES = [*PYTHON_FILES, *C_FILES, *sorted(ROOT.glob("tests/**/*.py"))]
 
 
