@@ -336,7 +336,7 @@ MUTANTS: dict[str, tuple[Change, ...]] = {
 }  # fmt: skip
 OVERRUNS: dict[str, tuple[Change, ...]] = {
     "a string's length is believed": (
-        Change("module.c", " || bytes < 0 || from->end - from->at < bytes) return false;",
+        Change("shared.c", " || bytes < 0 || from->end - from->at < bytes) return false;",
                " || bytes < 0) return false;"),
     ),
     "a snapshot's end is not looked for": (

@@ -51,12 +51,6 @@ static i64 clock_ms(clockid_t clock) {
     return (i64)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-static bool is_a(PyObject *object, PyTypeObject *type, const char *what) {
-    if (object != NULL && PyObject_TypeCheck(object, type)) return true;
-    PyErr_Format(PyExc_TypeError, "the %s is not what it must be", what);
-    return false;
-}
-
 static outcome call(PyObject *object, const char *name) {
     PyObject *done = PyObject_CallMethod(object, name, NULL);
     Py_XDECREF(done);

@@ -11,6 +11,7 @@
  * held against Python byte by byte (tests/core/test_zookeeper_fast.py).
  *
  *     types.c      the types, their members and their making
+ *     shared.c     bytes in and out, the parts of a machine
  *     numbers.c    digests and Stats
  *     read.c       reads
  *     write.c      requests become transactions
@@ -234,6 +235,14 @@ typedef struct {
     acl_counts *acls;
 } house;
 
+/* Whether an object is of a type, or of one below it; false with an exception set that names it. */
+static inline bool is_a(PyObject *object, PyTypeObject *type, const char *what) {
+    if (object != NULL && PyObject_TypeCheck(object, type)) return true;
+    PyErr_Format(PyExc_TypeError, "the %s is not what it must be", what);
+    return false;
+}
+/* A client whose queue and list of replies are what they must be; NULL with an exception set. */
+client_state *client_of(PyObject *object);
 /* Find the parts of a machine; false with an exception set where one is not what it must be. */
 bool house_of(PyObject *machine, house *found);
 

@@ -520,6 +520,20 @@ static PyMemberDef outlook_members[] = {OWNED(outlook, by_path, "_by_path"),
                                         FLAG(outlook, enforce_quota, "_enforce_quota"),
                                         END};
 
+int outlook_applied(outlook *self, i64 zxid) {
+    queue *changes = (queue *)self->changes;
+    while (changes->count > 0 && ((change *)queue_head(changes))->zxid <= zxid) {
+        PyObject *made = queue_pop(changes);
+        PyObject *path = ((change *)made)->path;
+        PyObject *newest = PyDict_GetItemWithError(self->by_path, path);
+        int result = newest == made ? PyDict_DelItem(self->by_path, path) : 0;
+        if (newest == NULL && PyErr_Occurred()) result = -1;
+        drop(made);
+        if (result < 0) return -1;
+    }
+    return 0;
+}
+
 static PyObject *applied(PyObject *self, PyObject *zxid) {
     i64 upto = PyLong_AsLongLong(zxid);
     if (upto == -1 && PyErr_Occurred()) return NULL;

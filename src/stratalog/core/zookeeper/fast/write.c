@@ -148,20 +148,6 @@ static int enter(const house *in, change *made, unsigned before) {
     return 0;
 }
 
-int outlook_applied(outlook *self, i64 zxid) {
-    queue *changes = (queue *)self->changes;
-    while (changes->count > 0 && ((change *)queue_head(changes))->zxid <= zxid) {
-        PyObject *made = queue_pop(changes);
-        PyObject *path = ((change *)made)->path;
-        PyObject *newest = PyDict_GetItemWithError(self->by_path, path);
-        int result = newest == made ? PyDict_DelItem(self->by_path, path) : 0;
-        if (newest == NULL && PyErr_Occurred()) result = -1;
-        drop(made);
-        if (result < 0) return -1;
-    }
-    return 0;
-}
-
 /* ---- the transaction ---- */
 
 static size_t payload_bytes(const house *in, int kind, const asked *what) {
