@@ -53,6 +53,7 @@ struct sl_journal {
     /* Under the mutex. */
     int64_t requested;
     int64_t reserved_end;
+    bool reserving; /* blocks are being reserved, and may be made zeros, without the mutex */
     bool stopping;
     _Atomic int64_t appended;
     _Atomic int64_t durable;
@@ -82,11 +83,13 @@ static void wake(sl_journal *journal) {
 static void reserve_ahead(sl_journal *journal) {
     int64_t start = journal->reserved_end;
     if (start - atomic_load(&journal->appended) >= journal->reserve_bytes / 2) return;
+    journal->reserving = true;
     pthread_mutex_unlock(&journal->mutex);
     int rc = sl_os.reserve(journal->fd, start, journal->reserve_bytes);
     pthread_mutex_lock(&journal->mutex);
-    if (rc == 0 && journal->reserved_end == start)
-        journal->reserved_end = start + journal->reserve_bytes;
+    journal->reserving = false;
+    if (rc == 0) journal->reserved_end = start + journal->reserve_bytes;
+    pthread_cond_broadcast(&journal->changed);
 }
 
 static void *run(void *argument) {
@@ -208,6 +211,11 @@ sl_status sl_journal_create(const char *path, const uint8_t *head, int64_t head_
 /* Room up to `end`.  The mutex is held. */
 static sl_status make_room(sl_journal *journal, int64_t end) {
     while (end > journal->reserved_end) {
+        if (journal
+                ->reserving) { /* the same blocks: zeros there must not come after what is appended */
+            pthread_cond_wait(&journal->changed, &journal->mutex);
+            continue;
+        }
         int rc = sl_os.reserve(journal->fd, journal->reserved_end, journal->reserve_bytes);
         if (rc != 0)
             return sl_fail_errno(rc, journal->path, NULL, "cannot reserve space for the file");

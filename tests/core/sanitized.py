@@ -324,6 +324,10 @@ MUTANTS: dict[str, tuple[Change, ...]] = {
     "a walk writes what comes behind it": (
         Change("apply.c", "    node->walked = parent->walked | CAME_LATER;\n", ""),
     ),
+    "a walk believes a name": (
+        Change("snapshot.c", " ||\n        Py_TYPE(node) != znode_type || "
+               "((znode *)node)->walked != self->id)", ")"),
+    ),
     "Adler-32 overflows": (
         Change("_records.c", "STRIDE = 5552", "STRIDE = 8 * 5552"),
     ),
@@ -367,6 +371,7 @@ def look_for_differences() -> None:
         lambda: files.test_a_walk_writes_what_python_writes(1),
         lambda: files.test_a_load_builds_the_tree_that_python_builds(1, sound=True),
         files.test_a_znode_that_goes_and_comes_back_is_written_once,
+        files.test_a_table_laid_out_anew_hides_nobody,
         files.test_a_snapshot_cut_at_every_position_is_the_same_to_both,
         lambda: files.test_odd_snapshots([b"/a", b"/a/b", b"/a", b"/a/c"], {1: OPEN_ACL}),
         files.test_records_of_every_size,

@@ -185,6 +185,27 @@ def test_a_walk_ends_however_busy_a_parent_is(read: bool) -> None:
     assert len(written_while(tree, change, 3)) < 200
 
 
+def test_a_table_laid_out_anew_hides_nobody() -> None:
+    """Names of one letter are one object for ever: one that goes and comes back looks the same."""
+    for at in range(12):
+        tree, zxids = Tree(), iter(range(1, 100))
+        for name in "abc":
+            tree.create(f"/{name}", b"", OPEN_ACL, 0, -1, next(zxids), 0)
+        turns = iter(range(100))
+
+        def change(
+            tree: Tree = tree, zxids: Iterator[int] = zxids, turns: Iterator[int] = turns,
+            at: int = at,
+        ) -> None:  # fmt: skip
+            if next(turns) == at:
+                tree.delete("/a", next(zxids))
+                tree.delete("/b", next(zxids))
+                for name in "bef":
+                    tree.create(f"/{name}", b"", OPEN_ACL, 0, -1, next(zxids), 0)
+
+        written_while(tree, change)
+
+
 def test_a_znode_that_goes_and_comes_back_is_written_once() -> None:
     """A lock that changes hands during a snapshot; with C's own requests, too."""
     for at in range(8):

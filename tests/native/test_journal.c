@@ -6,6 +6,7 @@
  *   no space  an append that finds none changes nothing; the next may work
  *   head      is durable before the name is, and nothing is left of a file that could not be made
  *   failures  a write or sync that fails is final, and whoever waits hears of it
+ *   zeros     where blocks come as written zeros, those never fall on what was appended
  *   planted   a reservation that zeroes what was appended, which the model must notice */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -126,6 +127,27 @@ static void test_planted(void) {
     int64_t wrong = differences(end, &file_bytes);
     CHECK_NOTE(wrong > 0, "the planted bug was not noticed");
     printf("journal: planted zeros over the tail: %" PRId64 " bytes differ\n", wrong);
+}
+
+/* Blocks that are reserved by writing zeros, late, as where there is no fallocate. */
+static int slow_zeros(int fd, int64_t start, int64_t bytes) {
+    static const uint8_t zeros[STEP];
+    if (start > 0) usleep(3000);
+    for (int64_t at = 0; at < bytes; at += STEP) {
+        int64_t some = bytes - at < STEP ? bytes - at : STEP;
+        if (pwrite(fd, zeros, (size_t)some, start + at) != some) return -errno;
+    }
+    return 0;
+}
+
+static void test_slow_zeros(void) {
+    sl_os.reserve = slow_zeros;
+    sl_journal *journal = create();
+    int64_t end = append_all(journal);
+    CHECK_OK(sl_journal_close(journal, 1));
+    sl_os = sl_os_real;
+    int64_t file_bytes;
+    CHECK_EQ(differences(end, &file_bytes), 0);
 }
 
 static int64_t reserve_allowed;
@@ -267,5 +289,6 @@ int main(void) {
     test_head();
     test_failures();
     test_planted();
+    test_slow_zeros();
     return check_end();
 }

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tests.trials.traffic import ANYONE
 
+from stratalog.core.zookeeper.standalone import Options, Standalone
 from stratalog.errors import NoSpaceError, PoisonedError
 from stratalog.server.zookeeper.recovery import Source, restore
 from stratalog.server.zookeeper.server import CoordinationServer
@@ -27,6 +28,7 @@ from stratalog.wire.zookeeper.messages import (
     CreateRequest,
     PathWatchRequest,
     RequestHeader,
+    SetACLRequest,
 )
 from stratalog.wire.zookeeper.records import OpCode
 from stratalog.wire.zookeeper.txns import ErrorTxn, Transaction, TxnHeader
@@ -113,6 +115,41 @@ def test_after_a_refused_write_nothing_is_answered_nor_persisted(
     # A read of the other client may have been answered before the disk refused anything.
     assert len(frames) <= 1
     assert held(tmp_path) & {"/a", "/refused", "/later"} == {"/a"}
+
+
+@pytest.mark.parametrize("where", ["receive", "commit_one", "tick"])
+def test_what_nobody_expects_is_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """A zxid may be taken, a write half applied: nothing may follow."""
+
+    async def run() -> list[bytes]:
+        told: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+        options = Options(tick_ms=100, session_ms_min=200)
+        server = CoordinationServer(Settings(tmp_path, port=0, options=options))
+        await server.start()
+        one = Client()
+        await one.connect(server)
+
+        def broken(*_arguments: object) -> None:
+            raise RuntimeError("a fault of ours")
+
+        monkeypatch.setattr(Standalone, where, broken)
+        # setACL is nothing that C does.
+        acl = SetACLRequest("/", ANYONE, -1)
+        one.send(RequestHeader(1, int(OpCode.SET_ACL)).encode() + acl.encode())
+        frames = await asyncio.wait_for(one.all_frames(), 20)
+        await asyncio.wait_for(server.failed.wait(), 20)
+        assert "a fault of ours" in str(server.failure)
+        assert told
+        monkeypatch.undo()
+        await server.stop()
+        return frames
+
+    # Only the tick may have let an answer out before.
+    assert len(asyncio.run(run())) <= (where == "tick")
+    assert "/" in held(tmp_path)
 
 
 def test_a_failed_sync_is_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

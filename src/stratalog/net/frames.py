@@ -131,7 +131,7 @@ class FrameConnection(asyncio.Protocol):
         transport.write(data)
         if self.writing_paused and transport.get_write_buffer_size() > self._unsent_bytes_max:
             self.refused(f"it has not read {transport.get_write_buffer_size()} bytes")
-            transport.abort()
+            self.abort()
 
     def keep_alive(self) -> None:
         """Let TCP find out whether the other side is still there when it is silent."""

@@ -21,7 +21,6 @@ last request are the 8 bytes of its header.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import struct
 from typing import TYPE_CHECKING, Final
@@ -116,7 +115,11 @@ class ClientConnection(Line, FrameConnection):
 
     def received_oddly(self, data: bytes) -> None:
         """Take what came, where C does not."""
-        FrameConnection.data_received(self, data)
+        try:
+            FrameConnection.data_received(self, data)
+        except Exception as error:
+            self._server.broken(error)
+            raise
         self._plain = self.carries_frames and self.is_open and not self.keeps
 
     def leave(self, data: bytes, at: int) -> None:
@@ -125,7 +128,7 @@ class ClientConnection(Line, FrameConnection):
         self._stop()
         self.keep(data, at)
         if self.client is not None and not self._is_crowded(self.client):
-            asyncio.get_running_loop().call_soon(self.go_on)
+            self._server.soon(self.go_on)
 
     def send_rest(self, sent: int) -> None:
         """Let the transport have what the socket did not take of the client's replies."""
@@ -136,7 +139,7 @@ class ClientConnection(Line, FrameConnection):
 
     def _look_at_unsent(self) -> None:
         unsent = self.unsent_bytes
-        self._held = unsent > 0
+        self._held = unsent > 0 or not self.is_open
         if self.writing_paused:
             self.pause_reading()
             self._count_unsent(unsent)
@@ -166,7 +169,7 @@ class ClientConnection(Line, FrameConnection):
         if fed.bounded and self.is_open:
             self._stop()
             if not self._is_crowded(client):
-                asyncio.get_running_loop().call_soon(self.go_on)
+                self._server.soon(self.go_on)
         if client.pending:
             self._waiting_bytes += size
             server.waiting_bytes += size
@@ -193,7 +196,10 @@ class ClientConnection(Line, FrameConnection):
     def go_on(self) -> None:
         """Take what was left, then read again, unless something speaks against it still."""
         client = self.client
-        if client is None or self.throttled or self.writing_paused or self._is_crowded(client):
+        if client is None or self.throttled or self.writing_paused:
+            return
+        if self._is_crowded(client):
+            self._stop()  # whoever stopped it before: from now on it waits for its answers
             return
         self._stopped = False
         self.take_kept()
@@ -223,6 +229,7 @@ class ClientConnection(Line, FrameConnection):
 
     def eof_received(self) -> None:
         """The client hung up; what still has to be sent nobody will read."""
+        self._plain, self.fd = False, -1
         self._server.machine.statistics.connections_dropped += 1
 
     def closed(self) -> None:
@@ -235,7 +242,7 @@ class ClientConnection(Line, FrameConnection):
     def writing_resumed(self) -> None:
         """It reads again: so do we."""
         self._count_unsent(0)
-        self.go_on()
+        self._server.guarded(self.go_on)
 
     def _answered(self) -> None:
         """Nothing of it waits."""
@@ -286,7 +293,7 @@ class ClientConnection(Line, FrameConnection):
         if self._waiting_bytes and not client.pending:
             self._answered()
         if self._stopped and not self._is_crowded(client):
-            asyncio.get_running_loop().call_soon(self.go_on)
+            self._server.soon(self.go_on)
         if client.farewell is not None:
             if client.farewell is Farewell.AUTH_FAILED:
                 self._server.machine.statistics.auth_failures += 1

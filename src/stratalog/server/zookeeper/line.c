@@ -229,6 +229,7 @@ static outcome take(line *self, PyObject *data) {
         !is_a(client->pending, fast->queue_type, "client's queue"))
         return FAULT;
     machine_state *machine = (machine_state *)in->machine;
+    if (!machine->fast) return SLOW; /* it may have a way of its own to wait */
     machine->now_ms = clock_ms(CLOCK_MONOTONIC);
     machine->wall_ms = clock_ms(CLOCK_REALTIME);
     i64 asked_ms = machine->now_ms;
@@ -257,6 +258,21 @@ static outcome take(line *self, PyObject *data) {
     return speak(in, asked_ms);
 }
 
+/* An exception that nobody expects: what it left half done must not go on.  Returns NULL. */
+static PyObject *broken(line *self) {
+    PyObject *type, *value, *trace;
+    PyErr_Fetch(&type, &value, &trace);
+    PyErr_NormalizeException(&type, &value, &trace);
+    if (self->hub != NULL) {
+        PyObject *told =
+            PyObject_CallMethod(self->hub, "broken", "O", value == NULL ? Py_None : value);
+        if (told == NULL) PyErr_WriteUnraisable(self->hub);
+        Py_XDECREF(told);
+    }
+    PyErr_Restore(type, value, trace);
+    return NULL;
+}
+
 static PyObject *line_received(PyObject *self, PyObject *data) {
     outcome result = SLOW;
     if (PyBytes_Check(data)) {
@@ -264,7 +280,7 @@ static PyObject *line_received(PyObject *self, PyObject *data) {
         result = take((line *)self, data);
         Py_DECREF(self);
     }
-    if (result == FAULT) return NULL;
+    if (result == FAULT) return broken((line *)self);
     if (result == SLOW) return PyObject_CallMethod(self, "received_oddly", "O", data);
     Py_RETURN_NONE;
 }

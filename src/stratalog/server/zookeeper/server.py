@@ -115,7 +115,7 @@ class CoordinationServer(Hub):
         self._watched: dict[int, int] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._since_snapshot = 0
-        self._snapshot_running = self._throttling = False
+        self._snapshot_running = self._throttling = self._log_closed = False
         self._bounds = Bounds(
             settings.frame_bytes_max, ANSWER_BYTES_MAX, settings.outstanding_max, SLOW_REQUESTS
         )
@@ -298,6 +298,7 @@ class CoordinationServer(Hub):
             self._unwatch()
             if self.failure is None:
                 self._persist()
+            self._log_closed = True
             try:
                 self.log.close()
             except StratalogError as error:
@@ -335,6 +336,23 @@ class CoordinationServer(Hub):
                 self._fail(error)
             else:
                 self._loop.call_exception_handler({"message": "a job died", "exception": error})
+                self.broken(error)
+
+    def broken(self, error: BaseException | None) -> None:
+        """What nobody expects has left something half done: nothing may follow it."""
+        self._fail(StratalogError(f"this is a fault of the server: {error!r}"))
+
+    def guarded(self, work: Callable[..., object], *arguments: object) -> None:
+        """Do something for the event loop, which would go on after any exception."""
+        try:
+            work(*arguments)
+        except Exception as error:
+            self.broken(error)
+            raise
+
+    def soon(self, work: Callable[[], object]) -> None:
+        """Do something once others have had their turn."""
+        self._loop.call_soon(self.guarded, work)
 
     def _fail(self, error: StratalogError | OSError) -> None:
         if self.failure is None:
@@ -446,7 +464,7 @@ class CoordinationServer(Hub):
         """There is something to persist: at the end of this turn."""
         self._settling = True
         self._turn_began_ms = self.machine.now_ms
-        self._loop.call_soon(self._settle)
+        self.soon(self._settle)
 
     def _take_more(self, client: Client, data: bytes, fed: Fed) -> Fed:
         """Go on as long as that is fair to the others."""
@@ -464,7 +482,7 @@ class CoordinationServer(Hub):
 
     def _settle(self) -> None:
         self._settling = False
-        if self.failure is not None:
+        if self.failure is not None or self._log_closed:
             return
         if not self._persist():
             return
@@ -542,7 +560,7 @@ class CoordinationServer(Hub):
             descriptor = journal.fileno()
             if descriptor not in self._watched:
                 self._watched[descriptor] = id(journal)
-                self._loop.add_reader(descriptor, self._synced, descriptor)
+                self._loop.add_reader(descriptor, self.guarded, self._synced, descriptor)
 
     def _unwatch(self) -> None:
         for descriptor in self._watched:
@@ -671,6 +689,7 @@ class CoordinationServer(Hub):
             if connection.client is not None:
                 old.disconnect(connection.client)
             connection.abort()
+        old.take_talkative()  # nobody will, and nothing else would let go of them
         self.machine = machine = self._machines.of(new.tree, _monotonic_ms())
         machine.statistics = old.statistics
         for manager in (new.tree.watches.data, new.tree.watches.children):

@@ -21,7 +21,12 @@
 
 #include "fast.h"
 
-enum { NODE_TAIL_BYTES = 68, LOADED_AT_ONCE = 4096 /* then other threads have a turn */ };
+enum {
+    NODE_TAIL_BYTES = 68,
+    LOADED_AT_ONCE = 4096, /* then other threads have a turn */
+    PASSED_FOR_ONE = 16,  /* a znode that is written costs a piece as much as so many passed over */
+    PIECE_BYTES = 1 << 20 /* a piece ends behind so many */
+};
 
 static const char system_path[] = "/zookeeper";
 
@@ -121,7 +126,9 @@ static void make_sure(walk *self, level *at) {
     if (at->last == NULL) return;
     Py_ssize_t place = at->at;
     PyObject *name, *node;
-    if (!PyDict_Next(at->children, &place, &name, &node) || name != at->last || place != at->next)
+    /* A name alone would not do: Python has one object for each name of one character. */
+    if (!PyDict_Next(at->children, &place, &name, &node) || name != at->last || place != at->next ||
+        Py_TYPE(node) != znode_type || ((znode *)node)->walked != self->id)
         at->next = 0;
 }
 
@@ -164,7 +171,7 @@ static int step(walk *self, buffer *out, Py_ssize_t *steps) {
         leave(self);
         return 0;
     }
-    --*steps;
+    --*steps; /* who was written before costs little, or changes could outrun the walk */
     at->at = place;
     Py_INCREF(name);
     Py_XDECREF(at->last);
@@ -174,6 +181,7 @@ static int step(walk *self, buffer *out, Py_ssize_t *steps) {
     if (mark == (self->id | CAME_LATER)) leave(self); /* as all did that follow */
     if ((mark & ~CAME_LATER) == self->id) return 0;
     ((znode *)found)->walked = self->id;
+    *steps -= PASSED_FOR_ONE - 1;
     size_t bytes = join(self, at->path_bytes, name);
     if (bytes == 0 || put_node(out, self->path, bytes, (znode *)found) < 0) return -1;
     return enter(self, bytes, (znode *)found);
@@ -186,7 +194,7 @@ static int begin(walk *self, buffer *out, Py_ssize_t *steps) {
     Py_DECREF(root_path);
     self->begun = true;
     if (root == NULL || Py_TYPE(root) != znode_type) return PyErr_Occurred() ? -1 : 0;
-    --*steps;
+    *steps -= PASSED_FOR_ONE;
     ((znode *)root)->walked = self->id;
     return put_node(out, "", 0, (znode *)root) < 0 || enter(self, 0, (znode *)root) < 0 ? -1 : 0;
 }
@@ -199,10 +207,12 @@ static PyObject *walk_piece(PyObject *object, PyObject *count) {
         return NULL;
     }
     buffer out = {NULL, 0, 0};
+    steps = steps < PY_SSIZE_T_MAX / PASSED_FOR_ONE ? steps * PASSED_FOR_ONE : PY_SSIZE_T_MAX;
     self->pieces++;
     int failed = self->begun ? 0 : begin(self, &out, &steps);
     bool over = self->begun && self->depth == 0;
-    while (failed == 0 && self->depth > 0 && steps > 0) failed = step(self, &out, &steps);
+    while (failed == 0 && self->depth > 0 && steps > 0 && out.count < PIECE_BYTES)
+        failed = step(self, &out, &steps);
     PyObject *piece = NULL;
     if (failed == 0 && over && out.count == 0)
         piece = Py_NewRef(Py_None);
