@@ -77,9 +77,9 @@ def run(address: str, script: Sequence[str], *, properties: Sequence[str] = ()) 
     answers = [_lines(answer) for answer in _prompt.split(said)[1:]]
     if len(answers) < len(script):
         raise RuntimeError(f"{len(script)} commands, {len(answers)} answers: {done.stdout}")
-    return Transcript(
-        list(zip(script, answers, strict=False)), _event.findall(said), done.returncode
-    )
+    # Of its own end the client may or may not tell, before the shell's process is gone.
+    events = [event for event in _event.findall(said) if "state:Closed" not in event]
+    return Transcript(list(zip(script, answers, strict=False)), events, done.returncode)
 
 
 def _lines(answer: str) -> str:
