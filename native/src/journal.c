@@ -16,6 +16,11 @@
  *   thread              wait   note appended; fdatasync; publish durable; add 1 to event_fd
  *                              nobody waits?  reserve the next step
  *
+ * Who is answered after a sync often asks again at once, while the next sync runs that the others wait
+ * for: so writers fall into two groups, and each waits for two syncs.  Therefore the thread is patient:
+ * as one sync ends, it knows how many were served by it and how many wait; until as many wait again, it
+ * holds the next one back, for half a sync's time at most.  A single writer never waits.
+ *
  * Nothing is written past the page cache here, as the write-ahead of a log's segments is: stores come
  * so close to what it would write that the kernel, which finds the same page in both, answers the
  * next sync with EIO.
@@ -35,12 +40,14 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/prctl.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "error.h"
 #include "os.h"
 
-enum { PAGE_BYTES = 4096 };
+enum { PAGE_BYTES = 4096, PATIENCE_NS_MAX = 100000, NS_PER_S = 1000000000 };
 
 struct sl_journal {
     char path[1024];
@@ -53,7 +60,11 @@ struct sl_journal {
     /* Under the mutex. */
     int64_t requested;
     int64_t reserved_end;
-    bool reserving; /* blocks are being reserved, and may be made zeros, without the mutex */
+    int64_t waiting; /* records that were asked for since the last sync began */
+    int64_t wanted;  /* so many make a sync worth while; 0: any */
+    bool patient;    /* the thread waits for them */
+    int64_t sync_ns; /* what a sync takes, about */
+    bool reserving;  /* blocks are being reserved, and may be made zeros, without the mutex */
     bool stopping;
     _Atomic int64_t appended;
     _Atomic int64_t durable;
@@ -92,8 +103,28 @@ static void reserve_ahead(sl_journal *journal) {
     pthread_cond_broadcast(&journal->changed);
 }
 
+static int64_t now_ns(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * NS_PER_S + now.tv_nsec;
+}
+
+/* Hold a sync back for those who are about to ask for it.  The mutex is held. */
+static void wait_for_more(sl_journal *journal) {
+    if (journal->waiting >= journal->wanted) return;
+    int64_t patience = journal->sync_ns / 2;
+    int64_t end = now_ns() + (patience < PATIENCE_NS_MAX ? patience : PATIENCE_NS_MAX);
+    struct timespec until = {end / NS_PER_S, end % NS_PER_S};
+    journal->patient = true;
+    int rc = 0;
+    while (rc == 0 && journal->waiting < journal->wanted && !journal->stopping)
+        rc = pthread_cond_timedwait(&journal->changed, &journal->mutex, &until);
+    journal->patient = false;
+}
+
 static void *run(void *argument) {
     sl_journal *journal = argument;
+    prctl(PR_SET_TIMERSLACK, 1000ul); /* of 50 us, which are as much as a sync may take */
     pthread_mutex_lock(&journal->mutex);
     bool prepared = false;
     while (!journal->stopping && atomic_load(&journal->poisoned_errno) == 0) {
@@ -104,10 +135,16 @@ static void *run(void *argument) {
                 pthread_cond_wait(&journal->changed, &journal->mutex);
             continue;
         }
+        wait_for_more(journal);
+        int64_t served = journal->waiting;
+        journal->waiting = 0;
         pthread_mutex_unlock(&journal->mutex);
-        int64_t target = atomic_load(&journal->appended);
+        int64_t target = atomic_load(&journal->appended), began_ns = now_ns();
         int rc = sl_os.sync_data(journal->fd);
+        int64_t took_ns = now_ns() - began_ns;
         pthread_mutex_lock(&journal->mutex);
+        journal->sync_ns += (took_ns - journal->sync_ns) / 8;
+        journal->wanted = served + journal->waiting;
         if (rc != 0)
             atomic_store(&journal->poisoned_errno, -rc);
         else
@@ -189,7 +226,11 @@ sl_status sl_journal_create(const char *path, const uint8_t *head, int64_t head_
     journal->reserve_bytes = page_up(reserve_bytes);
     journal->fd = journal->event_fd = -1;
     pthread_mutex_init(&journal->mutex, NULL);
-    pthread_cond_init(&journal->changed, NULL);
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&journal->changed, &monotonic);
+    pthread_condattr_destroy(&monotonic);
     sl_status status = make_file(journal, head, head_bytes);
     if (status == SL_OK) {
         journal->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -243,11 +284,15 @@ int64_t sl_journal_append(sl_journal *journal, const uint8_t *data, int64_t byte
     return start + bytes;
 }
 
-sl_status sl_journal_request(sl_journal *journal) {
+sl_status sl_journal_request(sl_journal *journal, int64_t records) {
+    if (records < 1)
+        return sl_fail(SL_E_INVALID, 0, journal->path, NULL, -1, -1, "records is less than 1");
     if (atomic_load(&journal->poisoned_errno) != 0) return poisoned(journal);
     pthread_mutex_lock(&journal->mutex);
     journal->requested = atomic_load(&journal->appended);
-    pthread_cond_broadcast(&journal->changed);
+    journal->waiting += records;
+    if (!journal->patient || journal->waiting >= journal->wanted)
+        pthread_cond_broadcast(&journal->changed);
     pthread_mutex_unlock(&journal->mutex);
     return SL_OK;
 }

@@ -237,8 +237,8 @@ class SlowJournal:
         self.data += data
         return len(self.data)
 
-    def request(self) -> None:
-        pass
+    def request(self, records: int) -> None:
+        assert records > 0
 
     def durable(self) -> int:
         return self.synced

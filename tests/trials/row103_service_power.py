@@ -23,7 +23,7 @@ FULL = 1_000
 BUG = Bug(
     "nothing is ever synced, and all is called durable",
     "storage/journal.py",
-    "        check(lib.sl_journal_request(self._live()))\n"
+    "        check(lib.sl_journal_request(self._live(), records))\n"
     "\n"
     "    def durable(self) -> int:\n"
     '        """Return the position up to which the file is on the disk.\n'

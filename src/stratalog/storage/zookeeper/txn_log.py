@@ -334,7 +334,7 @@ class TxnLog:
             path = self._directory / log_name(first_zxid)
             self._journal = Journal(path, reserve_bytes=self._reserve_bytes, head=HEADER)
         end = self._journal.append(records)
-        self._journal.request()
+        self._journal.request(last_zxid - first_zxid + 1)
         self._groups.append(_Group(self._journal, end, last_zxid))
         self.last_zxid = last_zxid
         self.bytes = end
