@@ -28,7 +28,6 @@ from typing import TYPE_CHECKING, Final
 from stratalog.core.zookeeper.standalone import Client, Farewell
 from stratalog.core.zookeeper.statistics import Spread, Traffic
 from stratalog.net.frames import FrameConnection
-from stratalog.server.zookeeper import four_letter
 from stratalog.server.zookeeper._line import Line
 from stratalog.wire.zookeeper.records import OpCode
 
@@ -39,6 +38,8 @@ _log: Final = logging.getLogger("stratalog.zookeeper")
 
 _HEADER_BYTES: Final = 8
 _LENGTH_BYTES: Final = 4
+_LEAST_WORD: Final = int.from_bytes(b"a\0\0\0", "big")
+"""What a 4-letter word is, read as a length: this or more, or negative."""
 _SPECIAL_XID: Final = b"\x80"
 """Headers that sort from here on have a negative xid: no request of the user's."""
 _CONNECT: Final = struct.pack(">ii", 0, OpCode.CREATE_SESSION)
@@ -209,10 +210,16 @@ class ClientConnection(Line, FrameConnection):
 
     def unframed(self, head: bytes) -> bool:
         """Tell a 4-letter word from a length."""
+        if 0 <= int.from_bytes(head, "big", signed=True) < _LEAST_WORD:
+            return False
+        from stratalog.server.zookeeper import four_letter  # noqa: PLC0415  (many never ask)
+
         return four_letter.is_word(self._server, head)
 
     def unframed_received(self, data: bytes) -> None:
         """Answer a 4-letter word, once all that belongs to it is there."""
+        from stratalog.server.zookeeper import four_letter  # noqa: PLC0415
+
         self._word += data
         if len(self._word) < four_letter.bytes_of(self._server, self._word[:_LENGTH_BYTES]):
             return

@@ -40,10 +40,10 @@ from stratalog.core.zookeeper.statistics import Sizes, Traffic
 from stratalog.core.zookeeper.tree import Walk
 from stratalog.errors import InvalidArgumentError, StratalogError
 from stratalog.net.listener import Listener, connections_max
-from stratalog.server.tls import context_of
 from stratalog.server.zookeeper import memory
 from stratalog.server.zookeeper._line import Hub
 from stratalog.server.zookeeper.connection import ClientConnection
+from stratalog.server.zookeeper.doors import doors_of
 from stratalog.server.zookeeper.machines import Machines
 from stratalog.server.zookeeper.recovery import Restored, Source, restore
 from stratalog.server.zookeeper.restore import Replacement, prepare, tail_of
@@ -56,8 +56,7 @@ from stratalog.wire.der import subject_of
 from stratalog.wire.zookeeper.records import Id
 
 if TYPE_CHECKING:
-    from stratalog.server.zookeeper.admin import AdminServer
-    from stratalog.server.zookeeper.metrics import MetricsServer
+    from stratalog.server.zookeeper.http import HttpServer
 
 _log: Final = logging.getLogger("stratalog.zookeeper")
 
@@ -131,7 +130,7 @@ class CoordinationServer(Hub):
         self.trace_mask = TRACE_MASK_DEFAULT
         self._turn_began_ms = self._reads_seen = self._sync_asked_ms = 0
         self._snapshot_over = asyncio.Event()
-        self.doors: list[AdminServer | MetricsServer] = []
+        self.doors: list[HttpServer] = []
         self._random = random.Random()  # noqa: S311  (when snapshots are taken)
         self._pick_snapshot_limits()
 
@@ -199,6 +198,8 @@ class CoordinationServer(Hub):
         if settings.plaintext:
             self._listener = await self._listen(settings.host, settings.port)
         if settings.tls is not None:
+            from stratalog.server.tls import context_of  # noqa: PLC0415
+
             context = context_of(settings.tls)
             self._tls_listener = await self._listen(settings.tls_host, settings.tls_port, context)
         remove_unfinished(snapshots)
@@ -226,7 +227,9 @@ class CoordinationServer(Hub):
             counts.replays.add(restored.replay_ms)
             counts.replayed.add(restored.transactions)
         await self._first_snapshot(restored)
-        await self._open_doors()
+        self.doors = doors_of(self)
+        for door in self.doors:
+            await door.start()
         for listener in (self._listener, self._tls_listener):
             if listener is not None:
                 listener.serve()
@@ -236,20 +239,6 @@ class CoordinationServer(Hub):
             "serving on %s, zxid 0x%x, %d znodes, %d transactions replayed",
             self.address, tree.last_zxid, len(tree), restored.transactions,
         )  # fmt: skip
-
-    async def _open_doors(self) -> None:
-        """Answer HTTP commands and show metrics, where that is wanted; else load neither."""
-        settings = self.settings
-        if settings.admin_port is not None:
-            from stratalog.server.zookeeper.admin import AdminServer  # noqa: PLC0415
-
-            self.doors.append(AdminServer(self))
-        if settings.metrics_port is not None:
-            from stratalog.server.zookeeper.metrics import MetricsServer  # noqa: PLC0415
-
-            self.doors.append(MetricsServer(self))
-        for door in self.doors:
-            await door.start()
 
     async def _listen(
         self, host: str, port: int, tls: ssl.SSLContext | None = None
