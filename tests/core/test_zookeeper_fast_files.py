@@ -186,11 +186,12 @@ def test_a_walk_ends_however_busy_a_parent_is(read: bool) -> None:
 
 
 def test_a_table_laid_out_anew_hides_nobody() -> None:
-    """Names of one letter are one object for ever: one that goes and comes back looks the same."""
+    """One path object may stand for a znode that goes and for the one that comes back."""
+    a, b, c, e, f = (f"/{name}" for name in "abcef")
     for at in range(12):
         tree, zxids = Tree(), iter(range(1, 100))
-        for name in "abc":
-            tree.create(f"/{name}", b"", OPEN_ACL, 0, -1, next(zxids), 0)
+        for path in (a, b, c):
+            tree.create(path, b"", OPEN_ACL, 0, -1, next(zxids), 0)
         turns = iter(range(100))
 
         def change(
@@ -198,10 +199,10 @@ def test_a_table_laid_out_anew_hides_nobody() -> None:
             at: int = at,
         ) -> None:  # fmt: skip
             if next(turns) == at:
-                tree.delete("/a", next(zxids))
-                tree.delete("/b", next(zxids))
-                for name in "bef":
-                    tree.create(f"/{name}", b"", OPEN_ACL, 0, -1, next(zxids), 0)
+                tree.delete(a, next(zxids))
+                tree.delete(b, next(zxids))
+                for path in (b, e, f):
+                    tree.create(path, b"", OPEN_ACL, 0, -1, next(zxids), 0)
 
         written_while(tree, change)
 

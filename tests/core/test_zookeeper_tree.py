@@ -174,7 +174,7 @@ class TestDigest:
             elif what == "orphan":
                 del tree.nodes["/a"]
                 tree.nodes["/a"] = tree.nodes["/a/b"]
-                (tree.nodes[""].children or {}).pop("a")
+                (tree.nodes[""].children or {}).pop("/a")
             elif what == "unnamed":
                 del tree.nodes["/a/b"]
             elif what == "owner":

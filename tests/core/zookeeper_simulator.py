@@ -544,7 +544,8 @@ def nodes_of(tree: Tree) -> Nodes:
     return {
         path or "/": Node(
             node.data, tree.acl(node), node.czxid, node.mzxid, node.pzxid, node.ctime, node.mtime,
-            node.version, node.cversion, node.aversion, node.owner, frozenset(node.children or ()),
+            node.version, node.cversion, node.aversion, node.owner,
+            frozenset(child.rpartition("/")[2] for child in node.children or ()),
         )
         for path, node in tree.nodes.items()
         if path != "/"

@@ -124,7 +124,7 @@ def _get_children(tree: Tree, reader: Reader, data: bytes, at: int) -> bytes:
 
 
 def _children_of(_tree: Tree, node: Znode) -> bytes:
-    return _pack_names(tuple(node.children or ()))
+    return _pack_names(tuple(path.rpartition("/")[2] for path in node.children or ()))
 
 
 def _get_children2(tree: Tree, reader: Reader, data: bytes, at: int) -> bytes:

@@ -131,11 +131,10 @@ class Tree(TreeState):
     def _put(self, path: str, node: Znode) -> None:
         """Add a znode and its name in its parent."""
         if path:
-            parent, name = split(path)
-            above = self.nodes[parent]
+            above = self.nodes[split(path)[0]]
             if above.children is None:
                 above.children = {}
-            above.children[name] = node
+            above.children[path] = node
         self.nodes[path] = node
         self.data_bytes += len(path) + len(node.data or b"")
         if self.digests:
@@ -297,7 +296,7 @@ class Tree(TreeState):
         node.joins(parent)
         if parent.children is None:
             parent.children = {}
-        parent.children[name] = node
+        parent.children[path] = node
         self.nodes[path] = node
         self.data_bytes += len(path) + (0 if data is None else len(data))
         if self.digests:
@@ -330,7 +329,7 @@ class Tree(TreeState):
         if parent is None:
             raise Refused(ErrorCode.NO_NODE)
         if parent.children is not None:
-            parent.children.pop(name, None)
+            parent.children.pop(path, None)
         if zxid > parent.pzxid:
             parent.pzxid = zxid
             self._changed(parent_path, parent)
@@ -489,20 +488,18 @@ class Tree(TreeState):
         if node is None:
             return
         yield top, node
-        waiting = [(top, iter(list(node.children or ())))]
+        waiting = [iter(list(node.children or ()))]
         while waiting:
-            above, names = waiting[-1]
-            name = next(names, None)
-            if name is None:
+            path = next(waiting[-1], None)
+            if path is None:
                 waiting.pop()
                 continue
-            path = f"{above}/{name}"
             node = self.nodes.get(path)
             if node is None:
                 continue
             yield path, node
             if node.children:
-                waiting.append((path, iter(list(node.children))))
+                waiting.append(iter(list(node.children)))
 
     # ---- snapshots ----
 
@@ -593,11 +590,11 @@ class Tree(TreeState):
                 continue
             digest += digest_of(path, node) if self.digests else 0
             # Every znode but the root is named by its parent, and every name is a znode.
-            if path and split(path)[1] not in (self.nodes[split(path)[0]].children or ()):
+            if path and path not in (self.nodes[split(path)[0]].children or ()):
                 raise AssertionError(f"{path}: its parent does not name it")
-            for name in node.children or ():
-                if f"{path}/{name}" not in self.nodes:
-                    raise AssertionError(f"{path}/{name} is named but is not there")
+            for child in node.children or ():
+                if child not in self.nodes:
+                    raise AssertionError(f"{child} is named but is not there")
             # A znode with an owner stands in the table of its kind.
             kind = self.kind(node)
             table: Mapping[str, None] = {

@@ -1,4 +1,4 @@
-"""A znode: data, numbers, and its children by name.
+"""A znode: data, numbers, and its children by path.
 
 Numbers are as they are stored; clients see two of them otherwise: ``cversion`` counts creates and
 deletes there (every create but those of the children still here has its delete), and the owner of
@@ -10,7 +10,8 @@ a container or of a znode with a time to live is 0.
                        5 bytes                  the session of server 255 where they are off
                        any other                ephemeral: the session that it goes with
 
-``Znode`` is one of the tree; ``children`` is None until there is one.  ``Change`` is what one will
+``Znode`` is one of the tree; ``children`` is None until there is one, and its keys are those of the
+tree's table, so that no znode costs a name as well.  ``Change`` is what one will
 be once the transactions on their way are applied.  Both lie in C (fast/types.c), where the requests
 that come in numbers are handled, and so does ``digest_of``.
 

@@ -95,7 +95,7 @@ static outcome create(const house *in, const prepared *txn, znode **made) {
     }
     /* It was decided that there is none, and nothing has come between: see write.c. */
     Py_ssize_t before = PyDict_Size(tree->nodes);
-    if (PyDict_SetItem(parent->children, txn->name, (PyObject *)node) < 0 ||
+    if (PyDict_SetItem(parent->children, txn->path, (PyObject *)node) < 0 ||
         PyDict_SetItem(tree->nodes, txn->path, (PyObject *)node) < 0)
         goto fault;
     if (PyDict_Size(tree->nodes) == before) {
@@ -130,7 +130,7 @@ static outcome delete_(const house *in, const prepared *txn) {
     if (!is_none(node->children) && PyDict_Size(node->children) > 0) return SLOW;
     /* Owners of other kinds, and the last use of an ACL, are Python's. */
     if (node->is.owner != 0 || node->acl != in->acls->open || in->acls->open_uses < 2) return SLOW;
-    if (PyDict_DelItem(parent->children, txn->name) < 0) return FAULT;
+    if (PyDict_DelItem(parent->children, txn->path) < 0) return FAULT;
     parent->is.pzxid = txn->zxid;
     take_digest(tree, &parent->is, txn->parent_digest);
     take_digest(tree, &node->is, 0);

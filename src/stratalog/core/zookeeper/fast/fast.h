@@ -46,7 +46,7 @@ typedef struct {
 
 typedef struct {
     numbers is;
-    PyObject *children; /* dict of znodes by name, or None */
+    PyObject *children; /* dict of znodes by path, which is that of the tree's table; or None */
     i64 acl;            /* index in the AclTable */
     unsigned walked;    /* the walk that came here last: see snapshot.c */
 } znode;
@@ -75,7 +75,7 @@ typedef struct {
     int type, cxid;
     char has_digest;
     PyObject *payload, *fields, *digests;
-    PyObject *path, *parent, *name, *data;
+    PyObject *path, *parent, *data;
     i64 owner;
     int version; /* the znode's new one; of a create, the parent's new cversion */
     unsigned node_digest, parent_digest;

@@ -17,28 +17,29 @@ static bool take_flag(cursor *from, bool *flag) {
     return true;
 }
 
-/* How many bytes a vector of the names takes; -1: Python must encode one of them. */
-static Py_ssize_t names_bytes(PyObject *names) {
+/* How many bytes a vector of the names takes, each a path without its first `skip` bytes; -1: Python
+ * must encode one of them, or an exception is set. */
+static Py_ssize_t names_bytes(PyObject *children, Py_ssize_t skip) {
     Py_ssize_t bytes = LENGTH_BYTES, at = 0;
-    PyObject *name;
-    if (is_none(names)) return bytes;
-    while (PyDict_Next(names, &at, &name, NULL)) {
+    PyObject *path;
+    if (is_none(children)) return bytes;
+    while (PyDict_Next(children, &at, &path, NULL)) {
         Py_ssize_t length;
-        if (ascii_of(name, &length) == NULL) return -1;
-        bytes += LENGTH_BYTES + length;
+        if (ascii_of(path, &length) == NULL || length < skip) return -1;
+        bytes += LENGTH_BYTES + length - skip;
     }
     return bytes;
 }
 
-static uint8_t *put_names(uint8_t *to, PyObject *names) {
+static uint8_t *put_names(uint8_t *to, PyObject *children, Py_ssize_t skip) {
     Py_ssize_t at = 0;
-    PyObject *name;
-    to = put32(to, is_none(names) ? 0 : (uint32_t)PyDict_Size(names));
-    while (!is_none(names) && PyDict_Next(names, &at, &name, NULL)) {
+    PyObject *path;
+    to = put32(to, is_none(children) ? 0 : (uint32_t)PyDict_Size(children));
+    while (!is_none(children) && PyDict_Next(children, &at, &path, NULL)) {
         Py_ssize_t length;
-        const char *text = PyUnicode_AsUTF8AndSize(name, &length);
-        to = put32(to, (uint32_t)length);
-        to = put_bytes(to, text, (size_t)length);
+        const char *text = PyUnicode_AsUTF8AndSize(path, &length);
+        to = put32(to, (uint32_t)(length - skip));
+        to = put_bytes(to, text + skip, (size_t)(length - skip));
     }
     return to;
 }
@@ -71,11 +72,12 @@ outcome read_fast(const house *in, client_state *client, int xid, int kind, curs
     const znode *node = (const znode *)found;
     bool children = kind == OP_GET_CHILDREN || kind == OP_GET_CHILDREN2;
     Py_ssize_t bytes = kind == OP_GET_CHILDREN ? 0 : STAT_BYTES;
+    Py_ssize_t skip = length > 1 ? length + 1 : 1; /* the root is "" and "/" */
     if (!acl_is_open(in, node)) goto done;
     if (kind == OP_GET_DATA)
         bytes += LENGTH_BYTES + (is_none(node->is.data) ? 0 : PyBytes_Size(node->is.data));
     if (children) {
-        Py_ssize_t names = names_bytes(node->children);
+        Py_ssize_t names = names_bytes(node->children, skip);
         if (names < 0) {
             if (PyErr_Occurred()) result = FAULT;
             goto done;
@@ -95,7 +97,7 @@ outcome read_fast(const house *in, client_state *client, int xid, int kind, curs
     PyObject *reply = reply_new(xid, tree->last_zxid, (size_t)bytes, &to);
     if (reply != NULL) {
         if (kind == OP_GET_DATA) to = put_data(to, node->is.data);
-        if (children) to = put_names(to, node->children);
+        if (children) to = put_names(to, node->children, skip);
         if (kind != OP_GET_CHILDREN) put_stat(to, node, tree->extended);
     }
     result = client_send(in->machine, client, reply);

@@ -37,8 +37,7 @@ typedef struct {
     PyObject *children; /* the dict itself, which may change between two pieces */
     Py_ssize_t next;    /* where PyDict_Next goes on */
     Py_ssize_t at;      /* where `last` stood when it came */
-    PyObject *last;     /* the name that came last; NULL: none */
-    size_t path_bytes;  /* of the znode, in `path` */
+    PyObject *last;     /* the path that came last; NULL: none */
     unsigned seen_in;   /* the piece in which its place was last made sure of */
 } level;
 
@@ -46,8 +45,6 @@ typedef struct {
     PyObject_HEAD tree_state *tree;
     level *levels;
     Py_ssize_t depth, room;
-    char *path; /* of the znode that is at hand */
-    size_t path_room;
     unsigned id, pieces;
     bool begun;
 } walk;
@@ -73,29 +70,39 @@ static uint8_t *more(buffer *out, size_t bytes) {
     return at;
 }
 
-static int put_node(buffer *out, const char *path, size_t bytes, const znode *node) {
-    Py_ssize_t data_bytes = is_none(node->is.data) ? 0 : PyBytes_Size(node->is.data);
-    uint8_t *to = more(out, 2 * LENGTH_BYTES + bytes + (size_t)data_bytes + NODE_TAIL_BYTES);
-    if (to == NULL) return -1;
-    to = put32(to, (uint32_t)bytes);
-    to = put_bytes(to, path, bytes);
-    to = put32(to, is_none(node->is.data) ? UINT32_MAX : (uint32_t)data_bytes);
-    if (data_bytes > 0) to = put_bytes(to, PyBytes_AsString(node->is.data), (size_t)data_bytes);
-    to = put64(to, (uint64_t)node->acl);
-    to = put64(to, (uint64_t)node->is.czxid);
-    to = put64(to, (uint64_t)node->is.mzxid);
-    to = put64(to, (uint64_t)node->is.ctime);
-    to = put64(to, (uint64_t)node->is.mtime);
-    to = put32(to, (uint32_t)node->is.version);
-    to = put32(to, (uint32_t)node->is.cversion);
-    to = put32(to, (uint32_t)node->is.aversion);
-    to = put64(to, (uint64_t)node->is.owner);
-    put64(to, (uint64_t)node->is.pzxid);
-    return 0;
+static int put_node(buffer *out, PyObject *path, const znode *node) {
+    Py_ssize_t path_bytes = 0,
+               data_bytes = is_none(node->is.data) ? 0 : PyBytes_Size(node->is.data);
+    PyObject *encoded = NULL;
+    const char *text = ascii_of(path, &path_bytes);
+    if (text == NULL) {
+        if (PyErr_Occurred() || (encoded = java_text(path)) == NULL) return -1;
+        text = PyBytes_AsString(encoded);
+        path_bytes = PyBytes_Size(encoded);
+    }
+    uint8_t *to = more(out, 2 * LENGTH_BYTES + (size_t)(path_bytes + data_bytes) + NODE_TAIL_BYTES);
+    if (to != NULL) {
+        to = put32(to, (uint32_t)path_bytes);
+        to = put_bytes(to, text, (size_t)path_bytes);
+        to = put32(to, is_none(node->is.data) ? UINT32_MAX : (uint32_t)data_bytes);
+        if (data_bytes > 0) to = put_bytes(to, PyBytes_AsString(node->is.data), (size_t)data_bytes);
+        to = put64(to, (uint64_t)node->acl);
+        to = put64(to, (uint64_t)node->is.czxid);
+        to = put64(to, (uint64_t)node->is.mzxid);
+        to = put64(to, (uint64_t)node->is.ctime);
+        to = put64(to, (uint64_t)node->is.mtime);
+        to = put32(to, (uint32_t)node->is.version);
+        to = put32(to, (uint32_t)node->is.cversion);
+        to = put32(to, (uint32_t)node->is.aversion);
+        to = put64(to, (uint64_t)node->is.owner);
+        put64(to, (uint64_t)node->is.pzxid);
+    }
+    Py_XDECREF(encoded);
+    return to == NULL ? -1 : 0;
 }
 
 /* Go down into a znode's children, if it has any. */
-static int enter(walk *self, size_t path_bytes, const znode *node) {
+static int enter(walk *self, const znode *node) {
     if (is_none(node->children) || PyDict_Size(node->children) == 0) return 0;
     if (self->depth == self->room) {
         Py_ssize_t room = self->room == 0 ? 16 : self->room * 2;
@@ -107,8 +114,7 @@ static int enter(walk *self, size_t path_bytes, const znode *node) {
         self->levels = grown;
         self->room = room;
     }
-    self->levels[self->depth++] =
-        (level){Py_NewRef(node->children), 0, 0, NULL, path_bytes, self->pieces};
+    self->levels[self->depth++] = (level){Py_NewRef(node->children), 0, 0, NULL, self->pieces};
     return 0;
 }
 
@@ -118,85 +124,58 @@ static void leave(walk *self) {
     Py_XDECREF(last->last);
 }
 
-/* Between two pieces a dict may have been laid out anew.  Then the name that came last stands elsewhere,
+/* Between two pieces a dict may have been laid out anew.  Then the path that came last stands elsewhere,
  * or nowhere: begin again, and pass over what bears the mark of this walk. */
 static void make_sure(walk *self, level *at) {
     if (at->seen_in == self->pieces) return;
     at->seen_in = self->pieces;
     if (at->last == NULL) return;
     Py_ssize_t place = at->at;
-    PyObject *name, *node;
-    /* A name alone would not do: Python has one object for each name of one character. */
-    if (!PyDict_Next(at->children, &place, &name, &node) || name != at->last || place != at->next ||
+    PyObject *path, *node;
+    /* A path alone would not do: the same object may stand for one that goes and comes back. */
+    if (!PyDict_Next(at->children, &place, &path, &node) || path != at->last || place != at->next ||
         Py_TYPE(node) != znode_type || ((znode *)node)->walked != self->id)
         at->next = 0;
-}
-
-/* The path of a child, written behind its parent's; 0: no memory, or an exception. */
-static size_t join(walk *self, size_t parent_bytes, PyObject *name) {
-    Py_ssize_t bytes = 0;
-    PyObject *encoded = NULL;
-    const char *text = ascii_of(name, &bytes);
-    if (text == NULL) {
-        if (PyErr_Occurred() || (encoded = java_text(name)) == NULL) return 0;
-        text = PyBytes_AsString(encoded);
-        bytes = PyBytes_Size(encoded);
-    }
-    size_t whole = parent_bytes + 1 + (size_t)bytes;
-    if (whole > self->path_room) {
-        char *grown = PyMem_Realloc(self->path, whole * 2);
-        if (grown == NULL) {
-            PyErr_NoMemory();
-            whole = 0;
-        } else {
-            self->path = grown;
-            self->path_room = whole * 2;
-        }
-    }
-    if (whole > 0) {
-        self->path[parent_bytes] = '/';
-        memcpy(self->path + parent_bytes + 1, text, (size_t)bytes);
-    }
-    Py_XDECREF(encoded);
-    return whole;
 }
 
 /* One step: a znode is written, or passed over, or a level left.  *steps counts down. */
 static int step(walk *self, buffer *out, Py_ssize_t *steps) {
     level *at = &self->levels[self->depth - 1];
-    PyObject *name, *found;
+    PyObject *path, *found;
     make_sure(self, at);
     Py_ssize_t place = at->next;
-    if (!PyDict_Next(at->children, &at->next, &name, &found)) {
+    if (!PyDict_Next(at->children, &at->next, &path, &found)) {
         leave(self);
         return 0;
     }
     --*steps; /* who was written before costs little, or changes could outrun the walk */
     at->at = place;
-    Py_INCREF(name);
+    Py_INCREF(path);
     Py_XDECREF(at->last);
-    at->last = name;
+    at->last = path;
     if (Py_TYPE(found) != znode_type) return 0;
     unsigned mark = ((znode *)found)->walked;
     if (mark == (self->id | CAME_LATER)) leave(self); /* as all did that follow */
     if ((mark & ~CAME_LATER) == self->id) return 0;
     ((znode *)found)->walked = self->id;
     *steps -= PASSED_FOR_ONE - 1;
-    size_t bytes = join(self, at->path_bytes, name);
-    if (bytes == 0 || put_node(out, self->path, bytes, (znode *)found) < 0) return -1;
-    return enter(self, bytes, (znode *)found);
+    if (put_node(out, path, (znode *)found) < 0) return -1;
+    return enter(self, (znode *)found);
 }
 
 static int begin(walk *self, buffer *out, Py_ssize_t *steps) {
-    PyObject *root_path = PyUnicode_FromString("");
-    if (root_path == NULL) return -1;
-    PyObject *root = PyDict_GetItemWithError(self->tree->nodes, root_path);
-    Py_DECREF(root_path);
+    PyObject *path = PyUnicode_FromString("");
+    if (path == NULL) return -1;
+    PyObject *root = PyDict_GetItemWithError(self->tree->nodes, path);
+    int failed = PyErr_Occurred() ? -1 : 0;
     self->begun = true;
-    if (root == NULL || Py_TYPE(root) != znode_type) return PyErr_Occurred() ? -1 : 0;
-    *steps -= PASSED_FOR_ONE;
-    ((znode *)root)->walked = self->id;
-    return put_node(out, "", 0, (znode *)root) < 0 || enter(self, 0, (znode *)root) < 0 ? -1 : 0;
+    if (root != NULL && Py_TYPE(root) == znode_type) {
+        *steps -= PASSED_FOR_ONE;
+        ((znode *)root)->walked = self->id;
+        failed = put_node(out, path, (znode *)root) < 0 || enter(self, (znode *)root) < 0 ? -1 : 0;
+    }
+    Py_DECREF(path);
+    return failed;
 }
 
 static PyObject *walk_piece(PyObject *object, PyObject *count) {
@@ -245,7 +224,6 @@ static void walk_free(PyObject *object) {
     PyTypeObject *type = Py_TYPE(object);
     while (self->depth > 0) leave(self);
     PyMem_Free(self->levels);
-    PyMem_Free(self->path);
     drop(self->tree);
     free_memory(object);
     Py_DECREF(type);
@@ -310,7 +288,6 @@ static outcome find_parent(loading *on, const char *path, Py_ssize_t bytes) {
 /* Give the tree a znode, which holds everything but what it needs of the tree. */
 static outcome plant(loading *on, PyObject *path, znode *node, const char *text, Py_ssize_t bytes) {
     tree_state *tree = on->tree;
-    Py_ssize_t name_at = on->parent_bytes + 1;
     if (PyDict_GetItemWithError(tree->nodes, path) != NULL) return SLOW;
     if (PyErr_Occurred()) return FAULT;
     if (is_none(on->parent->children)) {
@@ -319,10 +296,7 @@ static outcome plant(loading *on, PyObject *path, znode *node, const char *text,
         drop(on->parent->children);
         on->parent->children = names;
     }
-    PyObject *name = PyUnicode_FromStringAndSize(text + name_at, bytes - name_at);
-    if (name == NULL) return FAULT;
-    int failed = PyDict_SetItem(on->parent->children, name, (PyObject *)node);
-    Py_DECREF(name);
+    int failed = PyDict_SetItem(on->parent->children, path, (PyObject *)node);
     if (failed < 0 || PyDict_SetItem(tree->nodes, path, (PyObject *)node) < 0) return FAULT;
     if (node->acl == on->acls->open && on->acls->open != 0) on->acls->open_uses++;
     tree->data_bytes += bytes + (is_none(node->is.data) ? 0 : PyBytes_Size(node->is.data));

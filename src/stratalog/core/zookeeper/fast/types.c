@@ -230,10 +230,13 @@ static PyObject *prepared_new(PyTypeObject *type, PyObject *args, PyObject *name
 }
 
 static void prepared_free(PyObject *self) {
-    static const Py_ssize_t held[] = {offsetof(prepared, payload), offsetof(prepared, fields),
-                                      offsetof(prepared, digests), offsetof(prepared, path),
-                                      offsetof(prepared, parent),  offsetof(prepared, name),
-                                      offsetof(prepared, data),    -1};
+    static const Py_ssize_t held[] = {offsetof(prepared, payload),
+                                      offsetof(prepared, fields),
+                                      offsetof(prepared, digests),
+                                      offsetof(prepared, path),
+                                      offsetof(prepared, parent),
+                                      offsetof(prepared, data),
+                                      -1};
     free_one(self, held);
 }
 

@@ -201,11 +201,6 @@ static outcome propose(const house *in, client_state *client, const session *who
     made->digest = in->preparer->digest;
     made->path = Py_NewRef(what->path_object);
     made->parent = Py_XNewRef(what->parent_object);
-    if (kind != OP_SET_DATA) {
-        Py_ssize_t name = what->parent_bytes + 1;
-        made->name = PyUnicode_FromStringAndSize(what->path + name, what->path_bytes - name);
-        if (made->name == NULL) goto done;
-    }
     made->payload = payload_of(in, kind, who, made, what);
     write = (write_ *)PyType_GenericAlloc(write_type, 0);
     if (made->payload == NULL || write == NULL) goto done;
