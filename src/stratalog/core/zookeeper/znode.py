@@ -11,9 +11,9 @@ a container or of a znode with a time to live is 0.
                        any other                ephemeral: the session that it goes with
 
 ``Znode`` is one of the tree; ``children`` is None until there is one, and its keys are those of the
-tree's table, so that no znode costs a name as well.  ``Change`` is what one will
-be once the transactions on their way are applied.  Both lie in C (fast/types.c), where the requests
-that come in numbers are handled, and so does ``digest_of``.
+tree's table, so that no znode costs a name as well.  ``Change`` is what one will be once the
+transactions on their way are applied.  Both lie in C (fast/types.c), where the requests that come
+in numbers are handled, and so does ``digest_of``.
 
 Source: ``DataNode.java``, ``EphemeralType.java``.
 """

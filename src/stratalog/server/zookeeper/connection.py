@@ -106,13 +106,20 @@ class ClientConnection(Line, FrameConnection):
 
     def close(self) -> None:
         """Close once everything written has left."""
-        self._plain, self.fd = False, -1
+        self._end_short_way()
         super().close()
 
     def abort(self) -> None:
         """Close now."""
-        self._plain, self.fd = False, -1
+        self._end_short_way()
         super().abort()
+
+    def _end_short_way(self) -> None:
+        """It closes: its descriptor may soon be another's."""
+        self._plain, self.fd = False, -1
+
+    def _look_whether_plain(self) -> None:
+        self._plain = self.carries_frames and self.is_open and not self.keeps
 
     def received_oddly(self, data: bytes) -> None:
         """Take what came, where C does not."""
@@ -121,15 +128,12 @@ class ClientConnection(Line, FrameConnection):
         except Exception as error:
             self._server.broken(error)
             raise
-        self._plain = self.carries_frames and self.is_open and not self.keeps
+        self._look_whether_plain()
 
     def leave(self, data: bytes, at: int) -> None:
         """Leave what follows ``at`` for later: too much waits already, or is answered."""
-        self._plain = False
-        self._stop()
+        self._stop_for_now()
         self.keep(data, at)
-        if self.client is not None and not self._is_crowded(self.client):
-            self._server.soon(self.go_on)
 
     def send_rest(self, sent: int) -> None:
         """Let the transport have what the socket did not take of the client's replies."""
@@ -168,9 +172,7 @@ class ClientConnection(Line, FrameConnection):
             if header < _SPECIAL_XID:
                 self.last_own_header = header
         if fed.bounded and self.is_open:
-            self._stop()
-            if not self._is_crowded(client):
-                self._server.soon(self.go_on)
+            self._stop_for_now()
         if client.pending:
             self._waiting_bytes += size
             server.waiting_bytes += size
@@ -194,6 +196,12 @@ class ClientConnection(Line, FrameConnection):
         self.taking = self._plain = False
         self.pause_reading()
 
+    def _stop_for_now(self) -> None:
+        """Let others have their turn first, or its answers be made where too many are to come."""
+        self._stop()
+        if self.client is not None and not self._is_crowded(self.client):
+            self._server.soon(self.go_on)
+
     def go_on(self) -> None:
         """Take what was left, then read again, unless something speaks against it still."""
         client = self.client
@@ -204,7 +212,7 @@ class ClientConnection(Line, FrameConnection):
             return
         self._stopped = False
         self.take_kept()
-        self._plain = self.carries_frames and self.is_open and not self.keeps
+        self._look_whether_plain()
         if not self._stopped:
             self.resume_reading()
 
@@ -236,12 +244,12 @@ class ClientConnection(Line, FrameConnection):
 
     def eof_received(self) -> None:
         """The client hung up; what still has to be sent nobody will read."""
-        self._plain, self.fd = False, -1
+        self._end_short_way()
         self._server.machine.statistics.connections_dropped += 1
 
     def closed(self) -> None:
         """Tell the machine."""
-        self._plain, self.fd = False, -1
+        self._end_short_way()
         self._answered()
         self._count_unsent(0)
         self._server.forget(self)

@@ -15,11 +15,9 @@
  *
  * The interpreter's lock is held; nothing here waits. */
 
-#include "fast.h"
+#include "members.h"
 
 #include <errno.h>
-#include <stddef.h>
-#include <structmember.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <time.h>
@@ -287,12 +285,6 @@ static PyObject *line_received(PyObject *self, PyObject *data) {
 
 /* ---- the types ---- */
 
-#define OBJECT(type, field, name) {name, T_OBJECT, offsetof(type, field), 0, NULL}
-#define OWNED(type, field, name) {name, T_OBJECT_EX, offsetof(type, field), 0, NULL}
-#define NUMBER(type, field, name) {name, T_LONGLONG, offsetof(type, field), 0, NULL}
-#define FLAG(type, field, name) {name, T_BOOL, offsetof(type, field), 0, NULL}
-#define END {NULL, 0, 0, 0, NULL}
-
 static PyMemberDef hub_members[] = {OWNED(hub, machine, "machine"),
                                     OWNED(hub, by_client, "_by_client"),
                                     OBJECT(hub, failure, "failure"),
@@ -369,7 +361,7 @@ static PyMemberDef line_members[] = {OBJECT(line, client, "client"),
                                      NUMBER(line, answered_at_ms, "answered_at_ms"),
                                      NUMBER(line, last_zxid, "last_zxid"),
                                      NUMBER(line, waiting_bytes, "_waiting_bytes"),
-                                     {"fd", T_INT, offsetof(line, fd), 0, NULL},
+                                     SMALL(line, fd, "fd"),
                                      FLAG(line, plain, "_plain"),
                                      FLAG(line, held, "_held"),
                                      FLAG(line, stopped, "_stopped"),
@@ -394,7 +386,7 @@ static PyObject *new_one(PyTypeObject *type, PyObject *args, PyObject *named) {
 
 static void free_one(PyObject *self) {
     PyTypeObject *type = Py_TYPE(self);
-    (__extension__(freefunc) PyType_GetSlot(type, Py_tp_free))(self);
+    free_memory(self);
     Py_DECREF(type);
 }
 

@@ -152,12 +152,6 @@ int types_add(PyObject *module);
 int walk_add(PyObject *module);
 PyObject *snapshot_load(PyObject *module, PyObject *args);
 
-/* Give back the memory of an object of a type of ours; its references are gone. */
-void free_memory(PyObject *self);
-
-/* Python keeps functions in slots of type void *, which ISO C has no word for. */
-#define SLOT(id, function) {id, __extension__(void *)(function)}
-
 /* Let go of any object of ours, or of NULL. */
 static inline void drop(void *object) { Py_XDECREF((PyObject *)object); }
 

@@ -19,7 +19,7 @@
  *
  * Source: DataTree.java (serializeNode). */
 
-#include "fast.h"
+#include "members.h"
 
 enum {
     NODE_TAIL_BYTES = 68,

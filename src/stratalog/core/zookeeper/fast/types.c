@@ -9,27 +9,13 @@
  *
  * Objects are held by `free_one`, which lets go of what a type's table says it holds. */
 
-#include "fast.h"
-
-#include <stddef.h>
-#include <structmember.h>
+#include "members.h"
 
 PyTypeObject *spread_type, *traffic_type, *sizes_type;
 PyTypeObject *znode_type, *change_type, *session_type, *prepared_type, *write_type, *queue_type;
 PyTypeObject *acl_counts_type, *tree_type, *outlook_type, *client_type, *machine_type;
 
-#define OBJECT(type, field, name) {name, T_OBJECT, offsetof(type, field), 0, NULL}
-#define OWNED(type, field, name) {name, T_OBJECT_EX, offsetof(type, field), 0, NULL}
-#define NUMBER(type, field, name) {name, T_LONGLONG, offsetof(type, field), 0, NULL}
-#define SMALL(type, field, name) {name, T_INT, offsetof(type, field), 0, NULL}
-#define FLAG(type, field, name) {name, T_BOOL, offsetof(type, field), 0, NULL}
-#define END {NULL, 0, 0, 0, NULL}
-
 #define AT(object, offset) ((PyObject **)(void *)((char *)(object) + (offset)))
-
-void free_memory(PyObject *self) {
-    (__extension__(freefunc) PyType_GetSlot(Py_TYPE(self), Py_tp_free))(self);
-}
 
 /* Let go of the objects at these offsets (the last is -1), then of the memory. */
 static void free_one(PyObject *self, const Py_ssize_t *held) {
