@@ -287,12 +287,13 @@ typedef struct sl_journal sl_journal;
 
 /* Create the file, over what was there, with `head` (at most 4096 bytes, NULL for none) as its first
  * bytes, and reserve its blocks in steps of reserve_bytes (4096 to 2^31 - 1).  When this returns the
- * head is durable, and the name after it; when it fails there is no file. */
+ * head is durable, and the name after it; when it fails there is no file.  at_once: what is appended
+ * survives the process when sl_journal_append returns; otherwise it does when it is durable. */
 SL_API sl_status sl_journal_create(const char *path, const uint8_t *head, int64_t head_bytes,
-                                   int64_t reserve_bytes, sl_journal **out);
+                                   int64_t reserve_bytes, int32_t at_once, sl_journal **out);
 
 /* Append bytes; returns the position behind them, or -(sl_status).  After SL_E_NO_SPACE nothing has
- * changed, after SL_E_NO_MEMORY neither; any other failure is final.  One thread at a time. */
+ * changed; any other failure is final.  One thread at a time. */
 SL_API int64_t sl_journal_append(sl_journal *journal, const uint8_t *data, int64_t bytes);
 
 /* Ask for everything appended so far to be synced; returns at once.  `records` of those who wait for it

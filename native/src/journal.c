@@ -3,23 +3,30 @@
  * ZooKeeper's transaction log is such a file.  What its records are, and where they end, is the
  * caller's affair; zeros follow the last one, up to the end of what is reserved.
  *
- *   0                       durable        appended                    reserved
- *   |  synced               |  on its way  |  zeros, unwritten blocks  |
- *   +-----------------------+--------------+---------------------------+
+ *   0                 durable        written          appended                 reserved
+ *   |  synced         |  on its way  |  gathered, in  |  zeros, and blocks     |
+ *   |                 |              |  memory only   |  that are not written  |
+ *   +-----------------+--------------+----------------+------------------------+
  *
- * Appending is one pwrite into blocks that are there already: a full disk is told by the append that
- * needs more of them, before anything of it is written.  A store into a map would save the call, and
- * cost more: each sync protects the pages again that it writes, which interrupts every processor that
- * this process runs on, and each append then faults.
+ * What is appended is gathered in memory, and its blocks are there already: a full disk is told by the
+ * append that needs more of them, before anything of it is taken.  Nobody is told that it is safe before
+ * the thread has written and synced it, so nothing is lost with a process but what nobody was promised.
+ * Who promises more than that, or appends more than is gathered, has it written at once.
  *
  *   caller    append, append, request ------ event_fd readable: durable has moved ------>
- *   thread              wait   note appended; fdatasync; publish durable; add 1 to event_fd
+ *   thread              wait   take what is gathered; pwrite; fdatasync; publish durable; add 1 to event_fd
  *                              nobody waits?  reserve the next step
+ *
+ * It is pwrite and no map: each sync protects the pages again that it writes, which interrupts every
+ * processor that this process runs on, and each append then faults.  Reserved blocks that are written
+ * for the first time cost a write of the file system's own, for their state: so zeros are written ahead,
+ * up to the next multiple of AHEAD_BYTES, with the bytes that reach beyond the last one.
  *
  * Who is answered after a sync often asks again at once, while the next sync runs that the others wait
  * for: so writers fall into two groups, and each waits for two syncs.  Therefore the thread is patient:
  * as one sync ends, it knows how many were served by it and how many wait; until as many wait again, it
- * holds the next one back, for half a sync's time at most.  A single writer never waits.
+ * holds the next one back, for about two syncs' time at most, and is not even woken.  If they do not
+ * come, it serves who is there, and next time expects no more than those.  A single writer never waits.
  *
  * Nothing is written past the page cache here, as the write-ahead of a log's segments is: stores come
  * so close to what it would write that the kernel, which finds the same page in both, answers the
@@ -47,7 +54,13 @@
 #include "error.h"
 #include "os.h"
 
-enum { PAGE_BYTES = 4096, PATIENCE_NS_MAX = 100000, NS_PER_S = 1000000000 };
+enum {
+    PAGE_BYTES = 4096,
+    GATHERED_BYTES_MAX = 256 << 10,
+    AHEAD_BYTES = 128 << 10,
+    PATIENCE_NS_MAX = 400000,
+    NS_PER_S = 1000000000
+};
 
 struct sl_journal {
     char path[1024];
@@ -57,14 +70,20 @@ struct sl_journal {
     pthread_t thread;
     pthread_mutex_t mutex;
     pthread_cond_t changed;
+    bool at_once; /* what is appended is written before anybody hears of it */
     /* Under the mutex. */
+    uint8_t *gathered, *spare; /* GATHERED_BYTES_MAX + AHEAD_BYTES each; the thread writes spare */
+    int64_t gathered_bytes;
+    int64_t written;   /* what follows is gathered */
+    int64_t ahead_end; /* up to here is written, with what is appended or with zeros */
     int64_t requested;
     int64_t reserved_end;
-    int64_t waiting; /* records that were asked for since the last sync began */
-    int64_t wanted;  /* so many make a sync worth while; 0: any */
-    bool patient;    /* the thread waits for them */
-    int64_t sync_ns; /* what a sync takes, about */
-    bool reserving;  /* blocks are being reserved, and may be made zeros, without the mutex */
+    int64_t waiting;  /* records that were asked for since the last sync began */
+    int64_t wanted;   /* so many make a sync worth while; 0: any */
+    int64_t sync_ns;  /* what a sync takes, about */
+    int64_t ended_ns; /* when the last one did */
+    bool writing;     /* the thread writes spare */
+    bool reserving;   /* blocks are being reserved, and may be made zeros, without the mutex */
     bool stopping;
     _Atomic int64_t appended;
     _Atomic int64_t durable;
@@ -109,48 +128,71 @@ static int64_t now_ns(void) {
     return (int64_t)now.tv_sec * NS_PER_S + now.tv_nsec;
 }
 
-/* Hold a sync back for those who are about to ask for it.  The mutex is held. */
-static void wait_for_more(sl_journal *journal) {
-    if (journal->waiting >= journal->wanted) return;
-    int64_t patience = journal->sync_ns / 2;
-    int64_t end = now_ns() + (patience < PATIENCE_NS_MAX ? patience : PATIENCE_NS_MAX);
+/* Wait until a sync is worth while, or nobody else is to be expected.  The mutex is held. */
+static void wait_for_writers(sl_journal *journal) {
+    int64_t patience = 2 * journal->sync_ns;
+    int64_t end = journal->ended_ns + (patience < PATIENCE_NS_MAX ? patience : PATIENCE_NS_MAX);
     struct timespec until = {end / NS_PER_S, end % NS_PER_S};
-    journal->patient = true;
     int rc = 0;
     while (rc == 0 && journal->waiting < journal->wanted && !journal->stopping)
         rc = pthread_cond_timedwait(&journal->changed, &journal->mutex, &until);
-    journal->patient = false;
+    journal->wanted = 0;
+    while (journal->requested <= atomic_load(&journal->durable) && !journal->stopping)
+        pthread_cond_wait(&journal->changed, &journal->mutex);
+}
+
+/* Write `bytes` of `data`, which end at `end` of what is appended, and zeros behind them if blocks are
+ * reached that were not written.  There is room for those behind the data. */
+static int write_ahead(sl_journal *journal, uint8_t *data, int64_t bytes, int64_t reserved_end) {
+    int64_t end = journal->written + bytes, ahead = journal->ahead_end;
+    if (end > ahead) {
+        ahead = (end + AHEAD_BYTES - 1) / AHEAD_BYTES * AHEAD_BYTES;
+        if (ahead > reserved_end) ahead = reserved_end;
+        memset(data + bytes, 0, (size_t)(ahead - end));
+        bytes += ahead - end;
+    }
+    int rc = bytes == 0 ? 0 : sl_os_pwrite_full(journal->fd, data, (size_t)bytes, journal->written);
+    if (rc == 0) journal->written = end, journal->ahead_end = ahead;
+    return rc;
+}
+
+/* Write what is gathered and sync it.  The mutex is held; it is let go of while the disk works. */
+static void write_and_sync(sl_journal *journal) {
+    int64_t served = journal->waiting, bytes = journal->gathered_bytes;
+    int64_t target = atomic_load(&journal->appended), reserved_end = journal->reserved_end;
+    uint8_t *data = journal->gathered;
+    journal->gathered = journal->spare;
+    journal->spare = data;
+    journal->gathered_bytes = journal->waiting = 0;
+    journal->writing = true;
+    pthread_mutex_unlock(&journal->mutex);
+    int64_t began_ns = now_ns();
+    int rc = write_ahead(journal, data, bytes, reserved_end);
+    pthread_mutex_lock(&journal->mutex);
+    journal->writing = false;
+    pthread_cond_broadcast(&journal->changed);
+    pthread_mutex_unlock(&journal->mutex);
+    if (rc == 0) rc = sl_os.sync_data(journal->fd);
+    int64_t ended_ns = now_ns();
+    pthread_mutex_lock(&journal->mutex);
+    journal->ended_ns = ended_ns;
+    journal->sync_ns += (ended_ns - began_ns - journal->sync_ns) / 8;
+    journal->wanted = served + journal->waiting;
+    if (rc != 0)
+        atomic_store(&journal->poisoned_errno, -rc);
+    else
+        atomic_store(&journal->durable, target);
+    wake(journal);
 }
 
 static void *run(void *argument) {
     sl_journal *journal = argument;
     prctl(PR_SET_TIMERSLACK, 1000ul); /* of 50 us, which are as much as a sync may take */
     pthread_mutex_lock(&journal->mutex);
-    bool prepared = false;
     while (!journal->stopping && atomic_load(&journal->poisoned_errno) == 0) {
-        if (journal->requested <= atomic_load(&journal->durable)) {
-            if (!prepared) reserve_ahead(journal);
-            prepared = true;
-            if (journal->requested <= atomic_load(&journal->durable) && !journal->stopping)
-                pthread_cond_wait(&journal->changed, &journal->mutex);
-            continue;
-        }
-        wait_for_more(journal);
-        int64_t served = journal->waiting;
-        journal->waiting = 0;
-        pthread_mutex_unlock(&journal->mutex);
-        int64_t target = atomic_load(&journal->appended), began_ns = now_ns();
-        int rc = sl_os.sync_data(journal->fd);
-        int64_t took_ns = now_ns() - began_ns;
-        pthread_mutex_lock(&journal->mutex);
-        journal->sync_ns += (took_ns - journal->sync_ns) / 8;
-        journal->wanted = served + journal->waiting;
-        if (rc != 0)
-            atomic_store(&journal->poisoned_errno, -rc);
-        else
-            atomic_store(&journal->durable, target);
-        prepared = false;
-        wake(journal);
+        if (journal->requested <= atomic_load(&journal->durable)) reserve_ahead(journal);
+        wait_for_writers(journal);
+        if (!journal->stopping) write_and_sync(journal);
     }
     pthread_mutex_unlock(&journal->mutex);
     return NULL;
@@ -188,6 +230,8 @@ static void release(sl_journal *journal) {
     if (journal->event_fd >= 0) close(journal->event_fd);
     pthread_cond_destroy(&journal->changed);
     pthread_mutex_destroy(&journal->mutex);
+    free(journal->gathered);
+    free(journal->spare);
     free(journal);
 }
 
@@ -203,14 +247,14 @@ static sl_status make_file(sl_journal *journal, const uint8_t *head, int64_t hea
     rc = head_bytes > 0 ? sl_os.sync_data(journal->fd) : 0;
     if (rc != 0) return sl_fail_errno(rc, path, NULL, "cannot sync the head of the file");
     journal->reserved_end = journal->reserve_bytes;
-    journal->requested = head_bytes;
+    journal->requested = journal->written = journal->ahead_end = head_bytes;
     atomic_store(&journal->appended, head_bytes);
     atomic_store(&journal->durable, head_bytes);
     return sync_parent(path);
 }
 
 sl_status sl_journal_create(const char *path, const uint8_t *head, int64_t head_bytes,
-                            int64_t reserve_bytes, sl_journal **out) {
+                            int64_t reserve_bytes, int32_t at_once, sl_journal **out) {
     if (path == NULL || strlen(path) >= sizeof((sl_journal *)0)->path)
         return sl_fail(SL_E_INVALID, 0, NULL, NULL, -1, -1, "the path is missing or too long");
     if (reserve_bytes < PAGE_BYTES || reserve_bytes > INT32_MAX)
@@ -224,6 +268,7 @@ sl_status sl_journal_create(const char *path, const uint8_t *head, int64_t head_
     if (journal == NULL) return sl_fail_memory("creating a journal");
     memcpy(journal->path, path, strlen(path) + 1);
     journal->reserve_bytes = page_up(reserve_bytes);
+    journal->at_once = at_once != 0;
     journal->fd = journal->event_fd = -1;
     pthread_mutex_init(&journal->mutex, NULL);
     pthread_condattr_t monotonic;
@@ -231,7 +276,11 @@ sl_status sl_journal_create(const char *path, const uint8_t *head, int64_t head_
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_cond_init(&journal->changed, &monotonic);
     pthread_condattr_destroy(&monotonic);
-    sl_status status = make_file(journal, head, head_bytes);
+    journal->gathered = sl_os.allocate(GATHERED_BYTES_MAX + AHEAD_BYTES);
+    journal->spare = sl_os.allocate(GATHERED_BYTES_MAX + AHEAD_BYTES);
+    bool has_memory = journal->gathered != NULL && journal->spare != NULL;
+    sl_status status =
+        has_memory ? make_file(journal, head, head_bytes) : sl_fail_memory("creating a journal");
     if (status == SL_OK) {
         journal->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         if (journal->event_fd < 0) status = sl_fail_errno(-errno, path, NULL, "no eventfd");
@@ -265,23 +314,46 @@ static sl_status make_room(sl_journal *journal, int64_t end) {
     return SL_OK;
 }
 
+/* Write what is gathered, and `data` behind it, now.  The mutex is held. */
+static int write_through(sl_journal *journal, const uint8_t *data, int64_t bytes) {
+    while (journal->writing) pthread_cond_wait(&journal->changed, &journal->mutex);
+    int64_t position = journal->written + journal->gathered_bytes;
+    int rc = write_ahead(journal, journal->gathered, journal->gathered_bytes, position);
+    if (rc == 0) rc = sl_os_pwrite_full(journal->fd, data, (size_t)bytes, position);
+    if (rc != 0) return rc; /* part of it may stand there */
+    journal->gathered_bytes = 0;
+    journal->written = position + bytes;
+    if (journal->ahead_end < journal->written) journal->ahead_end = journal->written;
+    return 0;
+}
+
+/* The mutex is held. */
+static sl_status take(sl_journal *journal, const uint8_t *data, int64_t bytes) {
+    sl_status status = make_room(journal, atomic_load(&journal->appended) + bytes);
+    if (status != SL_OK) return status;
+    if (journal->at_once || bytes > GATHERED_BYTES_MAX - journal->gathered_bytes) {
+        int rc = write_through(journal, data, bytes);
+        if (rc != 0) {
+            atomic_store(&journal->poisoned_errno, -rc);
+            return poisoned(journal);
+        }
+    } else if (bytes > 0) {
+        memcpy(journal->gathered + journal->gathered_bytes, data, (size_t)bytes);
+        journal->gathered_bytes += bytes;
+    }
+    atomic_fetch_add(&journal->appended, bytes);
+    return SL_OK;
+}
+
 int64_t sl_journal_append(sl_journal *journal, const uint8_t *data, int64_t bytes) {
     if (bytes < 0 || (data == NULL && bytes > 0))
         return -(int64_t)sl_fail(SL_E_INVALID, 0, journal->path, NULL, -1, -1,
                                  "no bytes are given");
     if (atomic_load(&journal->poisoned_errno) != 0) return -(int64_t)poisoned(journal);
-    int64_t start = atomic_load(&journal->appended);
     pthread_mutex_lock(&journal->mutex);
-    sl_status status = make_room(journal, start + bytes);
+    sl_status status = take(journal, data, bytes);
     pthread_mutex_unlock(&journal->mutex);
-    if (status != SL_OK) return -(int64_t)status;
-    int rc = sl_os_pwrite_full(journal->fd, data, (size_t)bytes, start);
-    if (rc != 0) { /* part of it may stand there */
-        atomic_store(&journal->poisoned_errno, -rc);
-        return -(int64_t)poisoned(journal);
-    }
-    atomic_store(&journal->appended, start + bytes);
-    return start + bytes;
+    return status == SL_OK ? atomic_load(&journal->appended) : -(int64_t)status;
 }
 
 sl_status sl_journal_request(sl_journal *journal, int64_t records) {
@@ -291,9 +363,9 @@ sl_status sl_journal_request(sl_journal *journal, int64_t records) {
     pthread_mutex_lock(&journal->mutex);
     journal->requested = atomic_load(&journal->appended);
     journal->waiting += records;
-    if (!journal->patient || journal->waiting >= journal->wanted)
-        pthread_cond_broadcast(&journal->changed);
+    bool enough = journal->waiting >= journal->wanted;
     pthread_mutex_unlock(&journal->mutex);
+    if (enough) pthread_cond_signal(&journal->changed); /* by now it would not wait for the mutex */
     return SL_OK;
 }
 
@@ -317,7 +389,8 @@ sl_status sl_journal_close(sl_journal *journal, int32_t trim) {
     if (atomic_load(&journal->poisoned_errno) != 0) {
         status = poisoned(journal);
     } else {
-        int rc = trim ? sl_os.truncate(journal->fd, end) : 0;
+        int rc = write_through(journal, NULL, 0);
+        if (rc == 0 && trim) rc = sl_os.truncate(journal->fd, end);
         if (rc == 0) rc = sl_os.sync_data(journal->fd);
         if (rc != 0) status = sl_fail_errno(rc, journal->path, NULL, "cannot close the file");
     }

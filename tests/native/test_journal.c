@@ -6,6 +6,7 @@
  *   no space  an append that finds none changes nothing; the next may work
  *   head      is durable before the name is, and nothing is left of a file that could not be made
  *   failures  a write or sync that fails is final, and whoever waits hears of it
+ *   at once   what is appended stands in the file when the append returns
  *   patience  whoever asks is served, however many asked before
  *   zeros     where blocks come as written zeros, those never fall on what was appended
  *   planted   a reservation that zeroes what was appended, which the model must notice */
@@ -58,11 +59,13 @@ static int64_t differences(int64_t end, int64_t *out_file_bytes) {
     return wrong;
 }
 
-static sl_journal *create(void) {
+static sl_journal *create_as(int at_once) {
     sl_journal *journal;
-    REQUIRE(sl_journal_create(path, NULL, 0, STEP, &journal) == SL_OK);
+    REQUIRE(sl_journal_create(path, NULL, 0, STEP, at_once, &journal) == SL_OK);
     return journal;
 }
+
+static sl_journal *create(void) { return create_as(0); }
 
 static int64_t append_all(sl_journal *journal) {
     static uint8_t piece[LARGE_PIECE_MAX];
@@ -87,8 +90,9 @@ static int64_t append_all(sl_journal *journal) {
 }
 
 static void test_model(void) {
-    for (int trim = 0; trim < 2; trim++) {
-        sl_journal *journal = create();
+    for (int n = 0; n < 4; n++) {
+        int trim = n & 1, at_once = n >> 1;
+        sl_journal *journal = create_as(at_once);
         int64_t end = append_all(journal);
         CHECK_OK(sl_journal_request(journal, 1));
         CHECK(wait_durable(journal, end));
@@ -103,22 +107,13 @@ static void test_model(void) {
 
 /* A step of blocks that begins too low, and makes zeros of what it meets. */
 static int planted_reserve(int fd, int64_t start, int64_t bytes) {
+    static const uint8_t zeros[STEP];
     int rc = sl_os_real.reserve(fd, start, bytes);
     if (rc != 0 || start < STEP) return rc;
-    return fallocate(fd, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, start - STEP, STEP) == 0
-               ? 0
-               : -errno;
+    return pwrite(fd, zeros, STEP, start - STEP) == STEP ? 0 : -errno;
 }
 
 static void test_planted(void) {
-    int fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0644);
-    REQUIRE(fd >= 0);
-    bool possible = fallocate(fd, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, 0, 4096) == 0;
-    close(fd);
-    if (!possible) {
-        printf("journal: ranges cannot be zeroed here: nothing to plant\n");
-        return;
-    }
     sl_os.reserve = planted_reserve;
     sl_journal *journal = create();
     int64_t end = append_all(journal);
@@ -181,7 +176,7 @@ static void test_no_space(void) {
     reserve_allowed = 0;
     sl_os.reserve = scarce_reserve;
     sl_journal *none;
-    CHECK_FAILS(sl_journal_create(path, NULL, 0, STEP, &none), SL_E_NO_SPACE);
+    CHECK_FAILS(sl_journal_create(path, NULL, 0, STEP, 0, &none), SL_E_NO_SPACE);
     sl_os = sl_os_real;
 }
 
@@ -206,7 +201,7 @@ static void test_head(void) {
     sl_os.sync_data = counted_sync;
     sl_os.sync_directory = telling_sync_directory;
     sl_journal *journal;
-    REQUIRE(sl_journal_create(path, head, sizeof head, STEP, &journal) == SL_OK);
+    REQUIRE(sl_journal_create(path, head, sizeof head, STEP, 0, &journal) == SL_OK);
     sl_os = sl_os_real;
     CHECK_EQ(bytes_when_named, STEP);
     CHECK_EQ(sl_journal_durable(journal), 100);
@@ -222,7 +217,7 @@ static void test_head(void) {
     CHECK_EQ(file_bytes, 150);
     reserve_allowed = 0;
     sl_os.reserve = scarce_reserve;
-    CHECK_FAILS(sl_journal_create(path, head, sizeof head, STEP, &journal), SL_E_NO_SPACE);
+    CHECK_FAILS(sl_journal_create(path, head, sizeof head, STEP, 0, &journal), SL_E_NO_SPACE);
     sl_os = sl_os_real;
     CHECK(access(path, F_OK) != 0);
 }
@@ -251,12 +246,43 @@ static void test_failures(void) {
     CHECK_FAILS(sl_journal_request(journal, 1), SL_E_POISONED);
     CHECK_FAILS(sl_journal_close(journal, 1), SL_E_POISONED);
 
-    journal = create();
+    journal = create_as(1);
     sl_os.pwrite = failing_pwrite;
     CHECK_FAILS(sl_journal_append(journal, piece, 10), SL_E_POISONED);
     sl_os = sl_os_real;
     CHECK_FAILS(sl_journal_append(journal, piece, 10), SL_E_POISONED);
     CHECK_FAILS(sl_journal_close(journal, 1), SL_E_POISONED);
+
+    journal = create(); /* the thread finds out, and whoever waits hears of it */
+    sl_os.pwrite = failing_pwrite;
+    CHECK_EQ(sl_journal_append(journal, piece, 10), 10);
+    CHECK_OK(sl_journal_request(journal, 1));
+    CHECK(!wait_durable(journal, 10));
+    sl_os = sl_os_real;
+    CHECK_FAILS(sl_journal_durable(journal), SL_E_POISONED);
+    CHECK_FAILS(sl_journal_close(journal, 1), SL_E_POISONED);
+
+    journal = create(); /* or whoever closes it, if nobody asked */
+    sl_os.pwrite = failing_pwrite;
+    CHECK_EQ(sl_journal_append(journal, piece, 10), 10);
+    CHECK_FAILS(sl_journal_close(journal, 1), SL_E_IO);
+    sl_os = sl_os_real;
+}
+
+/* What is to be written at once is seen by others before anybody asks for a sync. */
+static void test_at_once(void) {
+    static uint8_t piece[LARGE_PIECE_MAX];
+    sl_journal *journal = create_as(1);
+    int64_t end = 0, file_bytes;
+    for (int n = 0; n < 20; n++) {
+        int64_t bytes = check_below(n % 5 == 0 ? LARGE_PIECE_MAX : PIECE_MAX) + 1;
+        fill(piece, end, bytes);
+        end += bytes;
+        CHECK_EQ(sl_journal_append(journal, piece, bytes), end);
+        CHECK_EQ(differences(end, &file_bytes), 0);
+    }
+    CHECK_EQ(sl_journal_durable(journal), 0);
+    CHECK_OK(sl_journal_close(journal, 1));
 }
 
 /* A sync is held back for as many as waited before, and not for ever. */
@@ -283,13 +309,13 @@ static void test_arguments(void) {
     char long_path[2000];
     memset(long_path, 'a', sizeof long_path - 1);
     long_path[sizeof long_path - 1] = '\0';
-    CHECK_FAILS(sl_journal_create(NULL, NULL, 0, STEP, &journal), SL_E_INVALID);
-    CHECK_FAILS(sl_journal_create(long_path, NULL, 0, STEP, &journal), SL_E_INVALID);
-    CHECK_FAILS(sl_journal_create(path, NULL, 0, 4095, &journal), SL_E_INVALID);
-    CHECK_FAILS(sl_journal_create(path, NULL, 1, STEP, &journal), SL_E_INVALID);
-    CHECK_FAILS(sl_journal_create(path, piece, 4097, STEP, &journal), SL_E_INVALID);
-    CHECK_FAILS(sl_journal_create(path, NULL, 0, (int64_t)1 << 31, &journal), SL_E_INVALID);
-    CHECK_FAILS(sl_journal_create("/nowhere/at/all", NULL, 0, STEP, &journal), SL_E_NOT_FOUND);
+    CHECK_FAILS(sl_journal_create(NULL, NULL, 0, STEP, 0, &journal), SL_E_INVALID);
+    CHECK_FAILS(sl_journal_create(long_path, NULL, 0, STEP, 0, &journal), SL_E_INVALID);
+    CHECK_FAILS(sl_journal_create(path, NULL, 0, 4095, 0, &journal), SL_E_INVALID);
+    CHECK_FAILS(sl_journal_create(path, NULL, 1, STEP, 0, &journal), SL_E_INVALID);
+    CHECK_FAILS(sl_journal_create(path, piece, 4097, STEP, 0, &journal), SL_E_INVALID);
+    CHECK_FAILS(sl_journal_create(path, NULL, 0, (int64_t)1 << 31, 0, &journal), SL_E_INVALID);
+    CHECK_FAILS(sl_journal_create("/nowhere/at/all", NULL, 0, STEP, 0, &journal), SL_E_NOT_FOUND);
     journal = create();
     CHECK_FAILS(sl_journal_append(journal, NULL, 1), SL_E_INVALID);
     CHECK_FAILS(sl_journal_append(journal, NULL, -1), SL_E_INVALID);
@@ -307,6 +333,7 @@ int main(void) {
     test_no_space();
     test_head();
     test_failures();
+    test_at_once();
     test_planted();
     test_slow_zeros();
     test_patience();

@@ -1,8 +1,8 @@
 """A file of another format, appended here and synced by a thread of the engine.
 
     journal = Journal(path, head=b"ZKLG...", reserve_bytes=64 << 20)
-    end = journal.append(b"...")       in the page cache: survives the process
-    journal.request()                  asks for a sync, and comes back at once
+    end = journal.append(b"...")       gathered in memory, its blocks reserved
+    journal.request()                  asks for it to be written and synced, and comes back at once
     journal.durable()                  the position up to which it survives a power loss
 
 ``fileno()`` becomes readable when ``durable()`` has something new to say, an error included: give
@@ -31,6 +31,8 @@ class Journal:
         path: The file; what was there is gone.
         head: Its first bytes, at most HEAD_BYTES_MAX; they are durable before its name is.
         reserve_bytes: How far the file grows at a time, RESERVE_BYTES_MIN to RESERVE_BYTES_MAX.
+        at_once: Whether what is appended survives the process, kill -9 included, when ``append``
+            returns; otherwise it does when it is durable.
 
     Raises:
         NoSpaceError: The disk is full; there is no file.
@@ -39,12 +41,17 @@ class Journal:
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], *, reserve_bytes: int, head: bytes = b""
+        self,
+        path: str | os.PathLike[str],
+        *,
+        reserve_bytes: int,
+        head: bytes = b"",
+        at_once: bool = False,
     ) -> None:
         self.path = os.fspath(path)
         out = ffi.new("sl_journal **")
         name = os.fsencode(self.path)
-        check(lib.sl_journal_create(name, head, len(head), reserve_bytes, out))
+        check(lib.sl_journal_create(name, head, len(head), reserve_bytes, at_once, out))
         self._journal: Any = out[0]
         self._event_fd: int = lib.sl_journal_event_fd(self._journal)
 
@@ -63,7 +70,7 @@ class Journal:
 
         Raises:
             NoSpaceError: The disk is full: nothing has changed, and another append may work.
-            LogPoisonedError: An earlier sync failed: for good.
+            LogPoisonedError: A write or sync failed: for good.
         """
         return checked(lib.sl_journal_append(self._live(), data, len(data)))
 
@@ -71,7 +78,7 @@ class Journal:
         """Ask for everything appended so far to be synced.
 
         Args:
-            records: How many that somebody waits for are new.  A sync may be held back, for half of
+            records: How many that somebody waits for are new.  A sync may be held back, for twice
                 what one takes, until as many wait as did before: that serves all of them sooner.
 
         Raises:

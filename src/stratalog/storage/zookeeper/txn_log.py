@@ -1,6 +1,6 @@
 """Transaction logs: appended in groups, rolled, read one after the other.
 
-    append(payloads) --> page cache --request--> the journal's thread syncs --> durable_zxid()
+    append(payloads) --> gathered --request--> the journal's thread writes, syncs --> durable_zxid()
 
     log.1            log.5f3              log.a02
     | 1 ... 5f2 |    | 5f3 ... a01 |      | a02 ...        000000 |
@@ -283,8 +283,8 @@ class TxnLog:
         directory: ``version-2`` of the log directory; made if it is not there.
         reserve_bytes: How far a log grows at a time (``preAllocSize``).
         last_zxid: What the directory holds already.
-        hold: Whether transactions may wait in memory at a roll.  Who answers before they are
-            durable says no: then a roll waits for the disk itself.
+        hold: Whether transactions may wait in memory, for a sync or at a roll.  Who answers before
+            they are durable says no: then they are written at once, and a roll waits for the disk.
     """
 
     def __init__(
@@ -332,7 +332,9 @@ class TxnLog:
     def _append(self, records: bytes, first_zxid: int, last_zxid: int) -> None:
         if self._journal is None:
             path = self._directory / log_name(first_zxid)
-            self._journal = Journal(path, reserve_bytes=self._reserve_bytes, head=HEADER)
+            self._journal = Journal(
+                path, reserve_bytes=self._reserve_bytes, head=HEADER, at_once=not self._hold
+            )
         end = self._journal.append(records)
         self._journal.request(last_zxid - first_zxid + 1)
         self._groups.append(_Group(self._journal, end, last_zxid))
