@@ -296,12 +296,10 @@ SL_API sl_status sl_journal_create(const char *path, const uint8_t *head, int64_
  * changed; any other failure is final.  One thread at a time. */
 SL_API int64_t sl_journal_append(sl_journal *journal, const uint8_t *data, int64_t bytes);
 
-/* Ask for everything appended so far to be synced; returns at once.  `records` of those who wait for it
- * are new since the last time, at least 1; a sync may be held back for a moment until as many wait as
- * did before, which serves all of them sooner.  The event descriptor, an
- * eventfd that is the journal's, becomes readable whenever sl_journal_durable has something to say:
- * the position up to which the file is on the disk, or -(SL_E_POISONED). */
-SL_API sl_status sl_journal_request(sl_journal *journal, int64_t records);
+/* Ask for everything appended so far to be synced; returns at once.  The event descriptor, an eventfd
+ * that is the journal's, becomes readable whenever sl_journal_durable has something to say: the
+ * position up to which the file is on the disk, or -(SL_E_POISONED). */
+SL_API sl_status sl_journal_request(sl_journal *journal);
 SL_API int64_t sl_journal_durable(const sl_journal *journal);
 SL_API int32_t sl_journal_event_fd(const sl_journal *journal);
 

@@ -22,12 +22,6 @@
  * for the first time cost a write of the file system's own, for their state: so zeros are written ahead,
  * up to the next multiple of AHEAD_BYTES, with the bytes that reach beyond the last one.
  *
- * Who is answered after a sync often asks again at once, while the next sync runs that the others wait
- * for: so writers fall into two groups, and each waits for two syncs.  Therefore the thread is patient:
- * as one sync ends, it knows how many were served by it and how many wait; until as many wait again, it
- * holds the next one back, for about two syncs' time at most, and is not even woken.  If they do not
- * come, it serves who is there, and next time expects no more than those.  A single writer never waits.
- *
  * Nothing is written past the page cache here, as the write-ahead of a log's segments is: stores come
  * so close to what it would write that the kernel, which finds the same page in both, answers the
  * next sync with EIO.
@@ -47,8 +41,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/prctl.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "error.h"
@@ -58,8 +50,6 @@ enum {
     PAGE_BYTES = 4096,
     GATHERED_BYTES_MAX = 256 << 10,
     AHEAD_BYTES = 128 << 10,
-    PATIENCE_NS_MAX = 400000,
-    NS_PER_S = 1000000000
 };
 
 struct sl_journal {
@@ -78,12 +68,8 @@ struct sl_journal {
     int64_t ahead_end; /* up to here is written, with what is appended or with zeros */
     int64_t requested;
     int64_t reserved_end;
-    int64_t waiting;  /* records that were asked for since the last sync began */
-    int64_t wanted;   /* so many make a sync worth while; 0: any */
-    int64_t sync_ns;  /* what a sync takes, about */
-    int64_t ended_ns; /* when the last one did */
-    bool writing;     /* the thread writes spare */
-    bool reserving;   /* blocks are being reserved, and may be made zeros, without the mutex */
+    bool writing;   /* the thread writes spare */
+    bool reserving; /* blocks are being reserved, and may be made zeros, without the mutex */
     bool stopping;
     _Atomic int64_t appended;
     _Atomic int64_t durable;
@@ -122,25 +108,6 @@ static void reserve_ahead(sl_journal *journal) {
     pthread_cond_broadcast(&journal->changed);
 }
 
-static int64_t now_ns(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * NS_PER_S + now.tv_nsec;
-}
-
-/* Wait until a sync is worth while, or nobody else is to be expected.  The mutex is held. */
-static void wait_for_writers(sl_journal *journal) {
-    int64_t patience = 2 * journal->sync_ns;
-    int64_t end = journal->ended_ns + (patience < PATIENCE_NS_MAX ? patience : PATIENCE_NS_MAX);
-    struct timespec until = {end / NS_PER_S, end % NS_PER_S};
-    int rc = 0;
-    while (rc == 0 && journal->waiting < journal->wanted && !journal->stopping)
-        rc = pthread_cond_timedwait(&journal->changed, &journal->mutex, &until);
-    journal->wanted = 0;
-    while (journal->requested <= atomic_load(&journal->durable) && !journal->stopping)
-        pthread_cond_wait(&journal->changed, &journal->mutex);
-}
-
 /* Write `bytes` of `data`, which end at `end` of what is appended, and zeros behind them if blocks are
  * reached that were not written.  There is room for those behind the data. */
 static int write_ahead(sl_journal *journal, uint8_t *data, int64_t bytes, int64_t reserved_end) {
@@ -158,40 +125,39 @@ static int write_ahead(sl_journal *journal, uint8_t *data, int64_t bytes, int64_
 
 /* Write what is gathered and sync it.  The mutex is held; it is let go of while the disk works. */
 static void write_and_sync(sl_journal *journal) {
-    int64_t served = journal->waiting, bytes = journal->gathered_bytes;
-    int64_t target = atomic_load(&journal->appended), reserved_end = journal->reserved_end;
+    int64_t bytes = journal->gathered_bytes, reserved_end = journal->reserved_end;
+    int64_t target = atomic_load(&journal->appended);
     uint8_t *data = journal->gathered;
     journal->gathered = journal->spare;
     journal->spare = data;
-    journal->gathered_bytes = journal->waiting = 0;
+    journal->gathered_bytes = 0;
     journal->writing = true;
     pthread_mutex_unlock(&journal->mutex);
-    int64_t began_ns = now_ns();
     int rc = write_ahead(journal, data, bytes, reserved_end);
     pthread_mutex_lock(&journal->mutex);
     journal->writing = false;
     pthread_cond_broadcast(&journal->changed);
     pthread_mutex_unlock(&journal->mutex);
     if (rc == 0) rc = sl_os.sync_data(journal->fd);
-    int64_t ended_ns = now_ns();
-    pthread_mutex_lock(&journal->mutex);
-    journal->ended_ns = ended_ns;
-    journal->sync_ns += (ended_ns - began_ns - journal->sync_ns) / 8;
-    journal->wanted = served + journal->waiting;
     if (rc != 0)
         atomic_store(&journal->poisoned_errno, -rc);
     else
         atomic_store(&journal->durable, target);
     wake(journal);
+    pthread_mutex_lock(&journal->mutex);
+}
+
+static bool is_idle(const sl_journal *journal) {
+    return journal->requested <= atomic_load(&journal->durable);
 }
 
 static void *run(void *argument) {
     sl_journal *journal = argument;
-    prctl(PR_SET_TIMERSLACK, 1000ul); /* of 50 us, which are as much as a sync may take */
     pthread_mutex_lock(&journal->mutex);
     while (!journal->stopping && atomic_load(&journal->poisoned_errno) == 0) {
-        if (journal->requested <= atomic_load(&journal->durable)) reserve_ahead(journal);
-        wait_for_writers(journal);
+        if (is_idle(journal)) reserve_ahead(journal);
+        while (is_idle(journal) && !journal->stopping)
+            pthread_cond_wait(&journal->changed, &journal->mutex);
         if (!journal->stopping) write_and_sync(journal);
     }
     pthread_mutex_unlock(&journal->mutex);
@@ -271,11 +237,7 @@ sl_status sl_journal_create(const char *path, const uint8_t *head, int64_t head_
     journal->at_once = at_once != 0;
     journal->fd = journal->event_fd = -1;
     pthread_mutex_init(&journal->mutex, NULL);
-    pthread_condattr_t monotonic;
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&journal->changed, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    pthread_cond_init(&journal->changed, NULL);
     journal->gathered = sl_os.allocate(GATHERED_BYTES_MAX + AHEAD_BYTES);
     journal->spare = sl_os.allocate(GATHERED_BYTES_MAX + AHEAD_BYTES);
     bool has_memory = journal->gathered != NULL && journal->spare != NULL;
@@ -356,16 +318,14 @@ int64_t sl_journal_append(sl_journal *journal, const uint8_t *data, int64_t byte
     return status == SL_OK ? atomic_load(&journal->appended) : -(int64_t)status;
 }
 
-sl_status sl_journal_request(sl_journal *journal, int64_t records) {
-    if (records < 1)
-        return sl_fail(SL_E_INVALID, 0, journal->path, NULL, -1, -1, "records is less than 1");
+sl_status sl_journal_request(sl_journal *journal) {
     if (atomic_load(&journal->poisoned_errno) != 0) return poisoned(journal);
     pthread_mutex_lock(&journal->mutex);
+    bool waits = is_idle(journal);
     journal->requested = atomic_load(&journal->appended);
-    journal->waiting += records;
-    bool enough = journal->waiting >= journal->wanted;
     pthread_mutex_unlock(&journal->mutex);
-    if (enough) pthread_cond_signal(&journal->changed); /* by now it would not wait for the mutex */
+    if (waits)
+        pthread_cond_signal(&journal->changed); /* woken here, it does not wait for the mutex */
     return SL_OK;
 }
 

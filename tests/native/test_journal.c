@@ -7,7 +7,6 @@
  *   head      is durable before the name is, and nothing is left of a file that could not be made
  *   failures  a write or sync that fails is final, and whoever waits hears of it
  *   at once   what is appended stands in the file when the append returns
- *   patience  whoever asks is served, however many asked before
  *   zeros     where blocks come as written zeros, those never fall on what was appended
  *   planted   a reservation that zeroes what was appended, which the model must notice */
 #define _GNU_SOURCE
@@ -78,7 +77,7 @@ static int64_t append_all(sl_journal *journal) {
         CHECK_EQ(now, end + bytes);
         end += bytes;
         if (check_below(4) == 0) {
-            CHECK_OK(sl_journal_request(journal, 1));
+            CHECK_OK(sl_journal_request(journal));
             asked = end;
         }
         if (check_below(16) == 0) CHECK(wait_durable(journal, asked));
@@ -94,7 +93,7 @@ static void test_model(void) {
         int trim = n & 1, at_once = n >> 1;
         sl_journal *journal = create_as(at_once);
         int64_t end = append_all(journal);
-        CHECK_OK(sl_journal_request(journal, 1));
+        CHECK_OK(sl_journal_request(journal));
         CHECK(wait_durable(journal, end));
         int64_t file_bytes;
         CHECK_EQ(differences(end, &file_bytes), 0);
@@ -167,7 +166,7 @@ static void test_no_space(void) {
     reserve_allowed = 2 * STEP;
     fill(piece, STEP, 200);
     CHECK_EQ(sl_journal_append(journal, piece, 200), STEP + 200);
-    CHECK_OK(sl_journal_request(journal, 1));
+    CHECK_OK(sl_journal_request(journal));
     CHECK(wait_durable(journal, STEP + 200));
     CHECK_OK(sl_journal_close(journal, 1));
     sl_os = sl_os_real;
@@ -210,7 +209,7 @@ static void test_head(void) {
     uint8_t more[50];
     fill(more, 100, sizeof more);
     CHECK_EQ(sl_journal_append(journal, more, 50), 150);
-    CHECK_OK(sl_journal_request(journal, 1));
+    CHECK_OK(sl_journal_request(journal));
     CHECK(wait_durable(journal, 150));
     CHECK_OK(sl_journal_close(journal, 1));
     CHECK_EQ(differences(150, &file_bytes), 0);
@@ -238,12 +237,12 @@ static void test_failures(void) {
     sl_journal *journal = create();
     CHECK_EQ(sl_journal_append(journal, piece, 10), 10);
     sl_os.sync_data = failing_sync;
-    CHECK_OK(sl_journal_request(journal, 1));
+    CHECK_OK(sl_journal_request(journal));
     CHECK(!wait_durable(journal, 10));
     sl_os = sl_os_real;
     CHECK_FAILS(sl_journal_durable(journal), SL_E_POISONED);
     CHECK_FAILS(sl_journal_append(journal, piece, 10), SL_E_POISONED);
-    CHECK_FAILS(sl_journal_request(journal, 1), SL_E_POISONED);
+    CHECK_FAILS(sl_journal_request(journal), SL_E_POISONED);
     CHECK_FAILS(sl_journal_close(journal, 1), SL_E_POISONED);
 
     journal = create_as(1);
@@ -256,7 +255,7 @@ static void test_failures(void) {
     journal = create(); /* the thread finds out, and whoever waits hears of it */
     sl_os.pwrite = failing_pwrite;
     CHECK_EQ(sl_journal_append(journal, piece, 10), 10);
-    CHECK_OK(sl_journal_request(journal, 1));
+    CHECK_OK(sl_journal_request(journal));
     CHECK(!wait_durable(journal, 10));
     sl_os = sl_os_real;
     CHECK_FAILS(sl_journal_durable(journal), SL_E_POISONED);
@@ -285,24 +284,6 @@ static void test_at_once(void) {
     CHECK_OK(sl_journal_close(journal, 1));
 }
 
-/* A sync is held back for as many as waited before, and not for ever. */
-static void test_patience(void) {
-    static const int64_t groups[] = {1, 1000000, 1, 1, 7, 1, INT32_MAX, 2, 1};
-    uint8_t piece[10];
-    sl_journal *journal = create();
-    int64_t end = 0;
-    for (size_t n = 0; n < sizeof groups / sizeof *groups; n++) {
-        fill(piece, end, sizeof piece);
-        end += 10;
-        CHECK_EQ(sl_journal_append(journal, piece, 10), end);
-        CHECK_OK(sl_journal_request(journal, groups[n]));
-        if (n % 3 != 1) CHECK(wait_durable(journal, end));
-    }
-    CHECK(wait_durable(journal, end));
-    CHECK_FAILS(sl_journal_request(journal, 0), SL_E_INVALID);
-    CHECK_OK(sl_journal_close(journal, 1));
-}
-
 static void test_arguments(void) {
     sl_journal *journal;
     static uint8_t piece[4097];
@@ -320,7 +301,7 @@ static void test_arguments(void) {
     CHECK_FAILS(sl_journal_append(journal, NULL, 1), SL_E_INVALID);
     CHECK_FAILS(sl_journal_append(journal, NULL, -1), SL_E_INVALID);
     CHECK_EQ(sl_journal_append(journal, NULL, 0), 0);
-    CHECK_OK(sl_journal_request(journal, 1)); /* nothing to sync: nothing happens */
+    CHECK_OK(sl_journal_request(journal)); /* nothing to sync: nothing happens */
     CHECK_OK(sl_journal_close(journal, 1));
     CHECK_OK(sl_journal_close(NULL, 1));
 }
@@ -336,6 +317,5 @@ int main(void) {
     test_at_once();
     test_planted();
     test_slow_zeros();
-    test_patience();
     return check_end();
 }

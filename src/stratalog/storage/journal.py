@@ -74,17 +74,13 @@ class Journal:
         """
         return checked(lib.sl_journal_append(self._live(), data, len(data)))
 
-    def request(self, records: int = 1) -> None:
+    def request(self) -> None:
         """Ask for everything appended so far to be synced.
-
-        Args:
-            records: How many that somebody waits for are new.  A sync may be held back, for twice
-                what one takes, until as many wait as did before: that serves all of them sooner.
 
         Raises:
             LogPoisonedError: An earlier write or sync failed.
         """
-        check(lib.sl_journal_request(self._live(), records))
+        check(lib.sl_journal_request(self._live()))
 
     def durable(self) -> int:
         """Return the position up to which the file is on the disk.

@@ -336,7 +336,7 @@ class TxnLog:
                 path, reserve_bytes=self._reserve_bytes, head=HEADER, at_once=not self._hold
             )
         end = self._journal.append(records)
-        self._journal.request(last_zxid - first_zxid + 1)
+        self._journal.request()
         self._groups.append(_Group(self._journal, end, last_zxid))
         self.last_zxid = last_zxid
         self.bytes = end
