@@ -116,10 +116,38 @@ class ClientConnection(Line, FrameConnection):
 
     def _end_short_way(self) -> None:
         """It closes: its descriptor may soon be another's."""
+        self.unwatch()
         self._plain, self.fd = False, -1
 
     def _look_whether_plain(self) -> None:
         self._plain = self.carries_frames and self.is_open and not self.keeps
+        if self._plain and self.fd >= 0 and not self.is_watched and super().is_reading:
+            super().pause_reading()
+            self.watch()
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether anything more is taken for now."""
+        return self.is_watched or super().is_reading
+
+    def pause_reading(self) -> None:
+        """Take nothing more for now."""
+        if self.is_watched:
+            self.unwatch()  # its transport has paused already
+        else:
+            super().pause_reading()
+
+    def resume_reading(self) -> None:
+        """Go on taking."""
+        if not self.is_watched:
+            super().resume_reading()
+            self._look_whether_plain()
+
+    def hear_transport(self) -> None:
+        """What came is no data: the transport finds out what."""
+        self.unwatch()
+        self._plain = False
+        super().resume_reading()
 
     def received_oddly(self, data: bytes) -> None:
         """Take what came, where C does not."""
@@ -212,7 +240,6 @@ class ClientConnection(Line, FrameConnection):
             return
         self._stopped = False
         self.take_kept()
-        self._look_whether_plain()
         if not self._stopped:
             self.resume_reading()
 

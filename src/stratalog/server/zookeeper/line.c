@@ -1,40 +1,58 @@
 /* line.c -- stratalog.server.zookeeper._line: a connection's bytes on the short way.
  *
- *     transport --> data_received --+-- whole frames, few, nothing odd --> feed --> speak --> send(2)
- *                                   |
- *                                   +-- anything else --> received_oddly: connection.py, frames.py
+ *     event loop --> turn --> epoll_wait --> recv(2), of each that has something
+ *                                              |
+ *     transport --> data_received --------------+-- whole frames, few, nothing odd --> feed --> speak --> send(2)
+ *                                               |
+ *                                               +-- anything else --> received_oddly: connection.py, frames.py
  *
- * Line is the base of a server's connections, Hub of the server.  What came is handed to the machine by
- * the C of the machine (fast/module.c); what is to be said leaves by the connection's own descriptor, as
- * long as its transport holds nothing back; and what goes by is counted.  Python decides what is odd:
- * the first frame, 4-letter words, a cut frame, crowds, farewells, a reader that does not read, TLS
- * (whose descriptor is -1 here).
+ * Line is the base of a server's connections, Hub of the server.  A connection that is plain is watched:
+ * its transport is told to pause, and the hub reads its socket itself, all that are readable in one turn,
+ * which settles once for all of them.  Whatever is no data, such as an end or an error, the transport is
+ * told to find out by itself.  What came is handed to the machine by the C of the machine
+ * (fast/module.c); what is to be said leaves by the connection's own descriptor, as long as its transport
+ * holds nothing back; and what goes by is counted.  Python decides what is odd: the first frame, 4-letter
+ * words, a cut frame, crowds, farewells, a reader that does not read, TLS (whose descriptor is -1 here).
  *
- *     plain   nothing is kept of what came before, and everything that comes is taken
- *     held    the transport has bytes that have not left: all that follows goes through it
+ *     plain     nothing is kept of what came before, and everything that comes is taken
+ *     watched   the hub reads it, and its transport does not
+ *     held      the transport has bytes that have not left: all that follows goes through it
  *
  * The interpreter's lock is held; nothing here waits. */
 
 #include "members.h"
 
 #include <errno.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <time.h>
+#include <unistd.h>
 
-enum { FRAMES_MAX = 8, PIECES_MAX = 64, OWN_XID_SIGN = 0x80 };
+enum {
+    FRAMES_MAX = 8,
+    PIECES_MAX = 64,
+    OWN_XID_SIGN = 0x80,
+    EVENTS_MAX = 128,
+    READ_BYTES = 256 << 10
+};
 
 typedef struct {
     PyObject_HEAD PyObject *machine, *by_client, *failure, *reply_sizes;
-    i64 waiting_bytes, outstanding_bytes_max, reads_seen;
+    i64 waiting_bytes, outstanding_bytes_max, reads_seen, turn_began_ms;
     bounds within;
-    char settling;
+    char settling, turning;
+    int poller;
+    PyObject **watched; /* by descriptor; NULL: not watched */
+    int watched_end;
+    char *read;
 } hub;
 
 typedef struct {
     PyObject_HEAD PyObject *hub, *client, *traffic, *latency;
     i64 asked_at_ms, last_latency_ms, answered_at_ms, last_zxid, waiting_bytes;
-    int fd;
+    int fd, watched_fd; /* -1: not watched */
     char plain, held, stopped;
     char header[REQUEST_HEADER_BYTES], own_header[REQUEST_HEADER_BYTES];
     char has_header, has_own_header;
@@ -252,8 +270,92 @@ static outcome take(line *self, PyObject *data) {
         if (done == NULL) return FAULT;
     }
     if (in->settling) return DONE;
-    if (PyList_Size(machine->proposals) > 0) return call((PyObject *)in, "begin_turn");
+    if (PyList_Size(machine->proposals) > 0) return call((PyObject *)in, "begin_settling");
     return speak(in, asked_ms);
+}
+
+/* ---- reading what is watched ---- */
+
+static PyObject *system_refused(void) { return PyErr_SetFromErrno(PyExc_OSError); }
+
+static PyObject *hub_open_poller(PyObject *self, PyObject *unused) {
+    (void)unused;
+    hub *in = (hub *)self;
+    if (in->poller >= 0) return PyErr_Format(PyExc_RuntimeError, "there is a poller");
+    if (in->read == NULL) in->read = malloc(READ_BYTES);
+    if (in->read == NULL) return PyErr_NoMemory();
+    in->poller = epoll_create1(EPOLL_CLOEXEC);
+    return in->poller < 0 ? system_refused() : PyLong_FromLong(in->poller);
+}
+
+static void stop_watching(hub *in, line *self) {
+    int fd = self->watched_fd;
+    if (fd < 0) return;
+    self->watched_fd = -1;
+    epoll_ctl(in->poller, EPOLL_CTL_DEL, fd, NULL); /* it is there */
+    Py_CLEAR(in->watched[fd]);                      /* this may be the last of it */
+}
+
+/* Nobody is watched any more. */
+static void close_poller(hub *in) {
+    for (int fd = 0; fd < in->watched_end; fd++)
+        if (in->watched[fd] != NULL) stop_watching(in, (line *)in->watched[fd]);
+    if (in->poller >= 0) close(in->poller);
+    in->poller = -1;
+    free(in->watched);
+    free(in->read);
+    in->watched = NULL;
+    in->read = NULL;
+    in->watched_end = 0;
+}
+
+static PyObject *hub_close_poller(PyObject *self, PyObject *unused) {
+    (void)unused;
+    close_poller((hub *)self);
+    Py_RETURN_NONE;
+}
+
+static bool make_place(hub *in, int fd) {
+    if (fd < in->watched_end) return true;
+    int end = fd + 64;
+    PyObject **places = realloc(in->watched, (size_t)end * sizeof *places);
+    if (places == NULL) return false;
+    for (int n = in->watched_end; n < end; n++) places[n] = NULL;
+    in->watched = places;
+    in->watched_end = end;
+    return true;
+}
+
+static PyObject *line_watch(PyObject *object, PyObject *unused) {
+    (void)unused;
+    line *self = (line *)object;
+    hub *in = (hub *)self->hub;
+    if (self->watched_fd >= 0) Py_RETURN_NONE;
+    if (in == NULL || in->poller < 0 || self->fd < 0)
+        return PyErr_Format(PyExc_RuntimeError, "there is nobody to watch it, or nothing to watch");
+    if (!make_place(in, self->fd)) return PyErr_NoMemory();
+    if (in->watched[self->fd] != NULL)
+        return PyErr_Format(PyExc_RuntimeError, "another has descriptor %d", self->fd);
+    struct epoll_event event = {.events = EPOLLIN, .data.fd = self->fd};
+    if (epoll_ctl(in->poller, EPOLL_CTL_ADD, self->fd, &event) < 0) return system_refused();
+    in->watched[self->fd] = Py_NewRef(object);
+    self->watched_fd = self->fd;
+    Py_RETURN_NONE;
+}
+
+static PyObject *line_unwatch(PyObject *object, PyObject *unused) {
+    (void)unused;
+    line *self = (line *)object;
+    if (self->hub != NULL) stop_watching((hub *)self->hub, self);
+    Py_RETURN_NONE;
+}
+
+static outcome receive(line *self, PyObject *data) {
+    outcome result = take(self, data);
+    if (result != SLOW) return result;
+    PyObject *done = PyObject_CallMethod((PyObject *)self, "received_oddly", "O", data);
+    Py_XDECREF(done);
+    return done == NULL ? FAULT : DONE;
 }
 
 /* An exception that nobody expects: what it left half done must not go on.  Returns NULL. */
@@ -272,14 +374,52 @@ static PyObject *broken(line *self) {
 }
 
 static PyObject *line_received(PyObject *self, PyObject *data) {
-    outcome result = SLOW;
-    if (PyBytes_Check(data)) {
-        Py_INCREF(self); /* it may be closed meanwhile */
-        result = take((line *)self, data);
-        Py_DECREF(self);
-    }
+    if (!PyBytes_Check(data)) return PyObject_CallMethod(self, "received_oddly", "O", data);
+    Py_INCREF(self); /* it may be closed meanwhile */
+    outcome result = receive((line *)self, data);
+    Py_DECREF(self);
     if (result == FAULT) return broken((line *)self);
-    if (result == SLOW) return PyObject_CallMethod(self, "received_oddly", "O", data);
+    Py_RETURN_NONE;
+}
+
+static outcome hear(hub *in, line *self, uint32_t events) {
+    ssize_t got = 0;
+    if (!(events & (EPOLLERR | EPOLLHUP))) {
+        got = recv(self->watched_fd, in->read, READ_BYTES, MSG_DONTWAIT);
+        if (got < 0 && (errno == EAGAIN || errno == EINTR)) return DONE;
+    }
+    if (got <= 0) return call((PyObject *)self, "hear_transport");
+    PyObject *data = PyBytes_FromStringAndSize(in->read, got);
+    if (data == NULL) return FAULT;
+    outcome result = receive(self, data);
+    Py_DECREF(data);
+    return result;
+}
+
+/* Take what came to all that are watched. */
+static outcome turn(hub *in) {
+    struct epoll_event events[EVENTS_MAX];
+    int count = in->poller < 0 ? 0 : epoll_wait(in->poller, events, EVENTS_MAX, 0);
+    outcome result = DONE;
+    for (int n = 0; n < count && result == DONE; n++) {
+        int fd = events[n].data.fd;
+        PyObject *found = fd < in->watched_end ? in->watched[fd] : NULL;
+        if (found == NULL) continue; /* it was closed in this very turn */
+        Py_INCREF(found);
+        result = hear(in, (line *)found, events[n].events);
+        Py_DECREF(found);
+    }
+    return result;
+}
+
+static PyObject *hub_turn(PyObject *self, PyObject *unused) {
+    (void)unused;
+    hub *in = (hub *)self;
+    in->turning = 1;
+    outcome result = turn(in);
+    in->turning = 0;
+    if (result == DONE && in->settling) result = call(self, "settle");
+    if (result != DONE) return NULL;
     Py_RETURN_NONE;
 }
 
@@ -296,15 +436,25 @@ static PyMemberDef hub_members[] = {OWNED(hub, machine, "machine"),
                                     NUMBER(hub, within.answer_max, "_answer_bytes_max"),
                                     NUMBER(hub, within.pending_max, "_pending_max"),
                                     NUMBER(hub, within.slow_max, "_slow_max"),
+                                    NUMBER(hub, turn_began_ms, "_turn_began_ms"),
                                     FLAG(hub, settling, "_settling"),
+                                    FLAG(hub, turning, "_turning"),
                                     END};
 static PyMethodDef hub_methods[] = {
     {"speak", hub_speak, METH_O, "Send what is to be sent; it was asked for at this time, ms."},
+    {"open_poller", hub_open_poller, METH_NOARGS,
+     "Return what is readable when ``turn`` has work."},
+    {"turn", hub_turn, METH_NOARGS, "Take what came to the connections that are watched."},
+    {"close_poller", hub_close_poller, METH_NOARGS, "Watch none any more."},
     {NULL, NULL, 0, NULL}};
 
 static int hub_set(PyObject *self, PyObject *value, void *unused) {
     (void)unused;
     if (value == NULL || !is_a(value, hub_type, "server")) return -1;
+    if (((line *)self)->watched_fd >= 0) {
+        PyErr_SetString(PyExc_RuntimeError, "another server watches it");
+        return -1;
+    }
     PyObject *before = ((line *)self)->hub;
     ((line *)self)->hub = Py_NewRef(value);
     Py_XDECREF(before);
@@ -333,6 +483,11 @@ static int counts_set(PyObject *self, PyObject *value, void *traffic) {
 static PyObject *counts_get(PyObject *self, void *traffic) {
     PyObject *counts = traffic != NULL ? ((line *)self)->traffic : ((line *)self)->latency;
     return Py_NewRef(counts == NULL ? Py_None : counts);
+}
+
+static PyObject *is_watched(PyObject *self, void *unused) {
+    (void)unused;
+    return PyBool_FromLong(((line *)self)->watched_fd >= 0);
 }
 
 static PyObject *header_get(PyObject *self, void *own) {
@@ -368,19 +523,26 @@ static PyMemberDef line_members[] = {OBJECT(line, client, "client"),
                                      END};
 static char yes; /* its address tells the one field from the other */
 static PyGetSetDef line_getset[] = {{"_server", hub_get, hub_set, NULL, NULL},
+                                    {"is_watched", is_watched, NULL, NULL, NULL},
                                     {"traffic", counts_get, counts_set, NULL, &yes},
                                     {"latency", counts_get, counts_set, NULL, NULL},
                                     {"last_header", header_get, header_set, NULL, NULL},
                                     {"last_own_header", header_get, header_set, NULL, &yes},
                                     {NULL, NULL, NULL, NULL, NULL}};
 static PyMethodDef line_methods[] = {{"data_received", line_received, METH_O, "Take what came."},
+                                     {"watch", line_watch, METH_NOARGS, "Let the hub read it."},
+                                     {"unwatch", line_unwatch, METH_NOARGS, "The hub stops."},
                                      {NULL, NULL, 0, NULL}};
 
 static PyObject *new_one(PyTypeObject *type, PyObject *args, PyObject *named) {
     (void)args;
     (void)named;
     PyObject *self = PyType_GenericAlloc(type, 0);
-    if (self != NULL && PyType_IsSubtype(type, line_type)) ((line *)self)->fd = -1;
+    if (self == NULL) return NULL;
+    if (PyType_IsSubtype(type, line_type))
+        ((line *)self)->fd = ((line *)self)->watched_fd = -1;
+    else
+        ((hub *)self)->poller = -1;
     return self;
 }
 
@@ -396,11 +558,13 @@ static int hub_visit(PyObject *self, visitproc visit, void *arg) {
     Py_VISIT(one->by_client);
     Py_VISIT(one->failure);
     Py_VISIT(one->reply_sizes);
+    for (int fd = 0; fd < one->watched_end; fd++) Py_VISIT(one->watched[fd]);
     return 0;
 }
 
 static int hub_clear(PyObject *self) {
     hub *one = (hub *)self;
+    close_poller(one);
     Py_CLEAR(one->machine);
     Py_CLEAR(one->by_client);
     Py_CLEAR(one->failure);
@@ -425,6 +589,7 @@ static int line_visit(PyObject *self, visitproc visit, void *arg) {
 
 static int line_clear(PyObject *self) {
     line *one = (line *)self;
+    if (one->hub != NULL) stop_watching((hub *)one->hub, one);
     Py_CLEAR(one->hub);
     Py_CLEAR(one->client);
     Py_CLEAR(one->traffic);

@@ -128,7 +128,8 @@ class CoordinationServer(Hub):
         self.traffic_before = Traffic()
         self.reply_sizes = Sizes()
         self.trace_mask = TRACE_MASK_DEFAULT
-        self._turn_began_ms = self._reads_seen = self._sync_asked_ms = 0
+        self._sync_asked_ms = 0
+        self._poller = -1
         self._snapshot_over = asyncio.Event()
         self.doors: list[HttpServer] = []
         self._random = random.Random()  # noqa: S311  (when snapshots are taken)
@@ -233,6 +234,8 @@ class CoordinationServer(Hub):
         for listener in (self._listener, self._tls_listener):
             if listener is not None:
                 listener.serve()
+        self._poller = self.open_poller()
+        self._loop.add_reader(self._poller, self.guarded, self.turn)
         for job in (self._tick, self._check_containers, self._purge, self._wake):
             self._spawn(job())
         _log.info(
@@ -308,6 +311,9 @@ class CoordinationServer(Hub):
                 await asyncio.wait_for(self._deserted.wait(), FAREWELL_S_MAX)
         for connection in list(self.connections):
             connection.abort()
+        if self._poller >= 0:
+            self._loop.remove_reader(self._poller)
+            self.close_poller()
 
     def _unlock(self) -> None:
         while self._locks:
@@ -444,16 +450,17 @@ class CoordinationServer(Hub):
         if self._settling:
             return fed
         if machine.has_proposals:
-            self.begin_turn()
+            self.begin_settling()
         else:
             self.speak(machine.now_ms)
         return fed
 
-    def begin_turn(self) -> None:
+    def begin_settling(self) -> None:
         """There is something to persist: at the end of this turn."""
         self._settling = True
         self._turn_began_ms = self.machine.now_ms
-        self.soon(self._settle)
+        if not self._turning:
+            self.soon(self.settle)
 
     def _take_more(self, client: Client, data: bytes, fed: Fed) -> Fed:
         """Go on as long as that is fair to the others."""
@@ -469,7 +476,8 @@ class CoordinationServer(Hub):
 
     # ---- persist, then speak ----
 
-    def _settle(self) -> None:
+    def settle(self) -> None:
+        """Give what was prepared to the log; what was read is answered."""
         self._settling = False
         if self.failure is not None or self._log_closed:
             return
@@ -695,7 +703,7 @@ class CoordinationServer(Hub):
             await asyncio.sleep(max(due_ms - _monotonic_ms(), 1) / 1000)
             self.machine.set_clock(_monotonic_ms(), _wall_ms())
             self.machine.tick()
-            self._settle()
+            self.settle()
             memory.tend()
 
     async def _check_containers(self) -> None:
@@ -712,7 +720,7 @@ class CoordinationServer(Hub):
                 if machine is not self.machine:
                     break  # another tree, of which this is not true
                 machine.delete_container(path)
-                self._settle()
+                self.settle()
                 await asyncio.sleep(pause_s)
 
     async def _wake(self) -> None:
@@ -725,7 +733,7 @@ class CoordinationServer(Hub):
             if self.machine.has_proposals and self.failure is None:
                 self.set_clock()
                 self._limits.wake(self.machine)
-                self._settle()
+                self.settle()
 
     async def _purge(self) -> None:
         """Remove what no restart needs."""
