@@ -49,7 +49,7 @@
 enum {
     PAGE_BYTES = 4096,
     GATHERED_BYTES_MAX = 256 << 10,
-    AHEAD_BYTES = 128 << 10,
+    AHEAD_BYTES = 512 << 10,
 };
 
 struct sl_journal {
@@ -62,7 +62,7 @@ struct sl_journal {
     pthread_cond_t changed;
     bool at_once; /* what is appended is written before anybody hears of it */
     /* Under the mutex. */
-    uint8_t *gathered, *spare; /* GATHERED_BYTES_MAX + AHEAD_BYTES each; the thread writes spare */
+    uint8_t *gathered, *spare; /* GATHERED_BYTES_MAX each; the thread writes spare */
     int64_t gathered_bytes;
     int64_t written;   /* what follows is gathered */
     int64_t ahead_end; /* up to here is written, with what is appended or with zeros */
@@ -108,17 +108,17 @@ static void reserve_ahead(sl_journal *journal) {
     pthread_cond_broadcast(&journal->changed);
 }
 
-/* Write `bytes` of `data`, which end at `end` of what is appended, and zeros behind them if blocks are
- * reached that were not written.  There is room for those behind the data. */
-static int write_ahead(sl_journal *journal, uint8_t *data, int64_t bytes, int64_t reserved_end) {
+/* Write bytes behind what is written, and zeros behind them if blocks are reached that were not. */
+static int write_ahead(sl_journal *journal, const uint8_t *data, int64_t bytes,
+                       int64_t reserved_end) {
+    static uint8_t zeros[AHEAD_BYTES]; /* no memory: never written */
     int64_t end = journal->written + bytes, ahead = journal->ahead_end;
-    if (end > ahead) {
+    int rc = bytes == 0 ? 0 : sl_os_pwrite_full(journal->fd, data, (size_t)bytes, journal->written);
+    if (rc == 0 && end > ahead) {
         ahead = (end + AHEAD_BYTES - 1) / AHEAD_BYTES * AHEAD_BYTES;
         if (ahead > reserved_end) ahead = reserved_end;
-        memset(data + bytes, 0, (size_t)(ahead - end));
-        bytes += ahead - end;
+        rc = sl_os_pwrite_full(journal->fd, zeros, (size_t)(ahead - end), end);
     }
-    int rc = bytes == 0 ? 0 : sl_os_pwrite_full(journal->fd, data, (size_t)bytes, journal->written);
     if (rc == 0) journal->written = end, journal->ahead_end = ahead;
     return rc;
 }
@@ -238,8 +238,8 @@ sl_status sl_journal_create(const char *path, const uint8_t *head, int64_t head_
     journal->fd = journal->event_fd = -1;
     pthread_mutex_init(&journal->mutex, NULL);
     pthread_cond_init(&journal->changed, NULL);
-    journal->gathered = sl_os.allocate(GATHERED_BYTES_MAX + AHEAD_BYTES);
-    journal->spare = sl_os.allocate(GATHERED_BYTES_MAX + AHEAD_BYTES);
+    journal->gathered = sl_os.allocate(GATHERED_BYTES_MAX);
+    journal->spare = sl_os.allocate(GATHERED_BYTES_MAX);
     bool has_memory = journal->gathered != NULL && journal->spare != NULL;
     sl_status status =
         has_memory ? make_file(journal, head, head_bytes) : sl_fail_memory("creating a journal");
