@@ -307,25 +307,34 @@ static sl_status take(sl_journal *journal, const uint8_t *data, int64_t bytes) {
     return SL_OK;
 }
 
-int64_t sl_journal_append(sl_journal *journal, const uint8_t *data, int64_t bytes) {
+/* Ask for a sync of everything; tell whether the thread sleeps.  The mutex is held. */
+static bool ask(sl_journal *journal) {
+    bool sleeps = is_idle(journal);
+    journal->requested = atomic_load(&journal->appended);
+    return sleeps;
+}
+
+int64_t sl_journal_append(sl_journal *journal, const uint8_t *data, int64_t bytes,
+                          int32_t request) {
     if (bytes < 0 || (data == NULL && bytes > 0))
         return -(int64_t)sl_fail(SL_E_INVALID, 0, journal->path, NULL, -1, -1,
                                  "no bytes are given");
     if (atomic_load(&journal->poisoned_errno) != 0) return -(int64_t)poisoned(journal);
     pthread_mutex_lock(&journal->mutex);
     sl_status status = take(journal, data, bytes);
+    bool sleeps = status == SL_OK && request && ask(journal);
     pthread_mutex_unlock(&journal->mutex);
+    if (sleeps)
+        pthread_cond_signal(&journal->changed); /* woken here, it need not wait for the mutex */
     return status == SL_OK ? atomic_load(&journal->appended) : -(int64_t)status;
 }
 
 sl_status sl_journal_request(sl_journal *journal) {
     if (atomic_load(&journal->poisoned_errno) != 0) return poisoned(journal);
     pthread_mutex_lock(&journal->mutex);
-    bool waits = is_idle(journal);
-    journal->requested = atomic_load(&journal->appended);
+    bool sleeps = ask(journal);
     pthread_mutex_unlock(&journal->mutex);
-    if (waits)
-        pthread_cond_signal(&journal->changed); /* woken here, it does not wait for the mutex */
+    if (sleeps) pthread_cond_signal(&journal->changed);
     return SL_OK;
 }
 

@@ -73,13 +73,12 @@ static int64_t append_all(sl_journal *journal) {
         /* Now and then far more than a page, once in a while nearly a step. */
         int64_t bytes = check_below(check_below(24) == 0 ? LARGE_PIECE_MAX : PIECE_MAX) + 1;
         fill(piece, end, bytes);
-        int64_t now = sl_journal_append(journal, piece, bytes);
+        int64_t how = check_below(8); /* 0: asks with the append, 1: after it */
+        int64_t now = sl_journal_append(journal, piece, bytes, how == 0);
         CHECK_EQ(now, end + bytes);
         end += bytes;
-        if (check_below(4) == 0) {
-            CHECK_OK(sl_journal_request(journal));
-            asked = end;
-        }
+        if (how == 1) CHECK_OK(sl_journal_request(journal));
+        if (how < 2) asked = end;
         if (check_below(16) == 0) CHECK(wait_durable(journal, asked));
         int64_t known = sl_journal_durable(journal);
         CHECK(durable <= known && known <= end);
@@ -158,14 +157,14 @@ static void test_no_space(void) {
     sl_os.reserve = scarce_reserve;
     sl_journal *journal = create();
     fill(piece, 0, STEP - 100);
-    CHECK_EQ(sl_journal_append(journal, piece, STEP - 100), STEP - 100);
-    CHECK_FAILS(sl_journal_append(journal, piece, 200), SL_E_NO_SPACE);
+    CHECK_EQ(sl_journal_append(journal, piece, STEP - 100, 0), STEP - 100);
+    CHECK_FAILS(sl_journal_append(journal, piece, 200, 0), SL_E_NO_SPACE);
     CHECK_EQ(sl_last_error()->system_errno, ENOSPC);
     fill(piece, STEP - 100, 100);
-    CHECK_EQ(sl_journal_append(journal, piece, 100), STEP);
+    CHECK_EQ(sl_journal_append(journal, piece, 100, 0), STEP);
     reserve_allowed = 2 * STEP;
     fill(piece, STEP, 200);
-    CHECK_EQ(sl_journal_append(journal, piece, 200), STEP + 200);
+    CHECK_EQ(sl_journal_append(journal, piece, 200, 0), STEP + 200);
     CHECK_OK(sl_journal_request(journal));
     CHECK(wait_durable(journal, STEP + 200));
     CHECK_OK(sl_journal_close(journal, 1));
@@ -208,7 +207,7 @@ static void test_head(void) {
     CHECK_EQ(differences(100, &file_bytes), 0);
     uint8_t more[50];
     fill(more, 100, sizeof more);
-    CHECK_EQ(sl_journal_append(journal, more, 50), 150);
+    CHECK_EQ(sl_journal_append(journal, more, 50, 0), 150);
     CHECK_OK(sl_journal_request(journal));
     CHECK(wait_durable(journal, 150));
     CHECK_OK(sl_journal_close(journal, 1));
@@ -235,26 +234,26 @@ static void test_failures(void) {
     uint8_t piece[10];
     fill(piece, 0, sizeof piece);
     sl_journal *journal = create();
-    CHECK_EQ(sl_journal_append(journal, piece, 10), 10);
+    CHECK_EQ(sl_journal_append(journal, piece, 10, 0), 10);
     sl_os.sync_data = failing_sync;
     CHECK_OK(sl_journal_request(journal));
     CHECK(!wait_durable(journal, 10));
     sl_os = sl_os_real;
     CHECK_FAILS(sl_journal_durable(journal), SL_E_POISONED);
-    CHECK_FAILS(sl_journal_append(journal, piece, 10), SL_E_POISONED);
+    CHECK_FAILS(sl_journal_append(journal, piece, 10, 0), SL_E_POISONED);
     CHECK_FAILS(sl_journal_request(journal), SL_E_POISONED);
     CHECK_FAILS(sl_journal_close(journal, 1), SL_E_POISONED);
 
     journal = create_as(1);
     sl_os.pwrite = failing_pwrite;
-    CHECK_FAILS(sl_journal_append(journal, piece, 10), SL_E_POISONED);
+    CHECK_FAILS(sl_journal_append(journal, piece, 10, 0), SL_E_POISONED);
     sl_os = sl_os_real;
-    CHECK_FAILS(sl_journal_append(journal, piece, 10), SL_E_POISONED);
+    CHECK_FAILS(sl_journal_append(journal, piece, 10, 0), SL_E_POISONED);
     CHECK_FAILS(sl_journal_close(journal, 1), SL_E_POISONED);
 
     journal = create(); /* the thread finds out, and whoever waits hears of it */
     sl_os.pwrite = failing_pwrite;
-    CHECK_EQ(sl_journal_append(journal, piece, 10), 10);
+    CHECK_EQ(sl_journal_append(journal, piece, 10, 0), 10);
     CHECK_OK(sl_journal_request(journal));
     CHECK(!wait_durable(journal, 10));
     sl_os = sl_os_real;
@@ -263,7 +262,7 @@ static void test_failures(void) {
 
     journal = create(); /* or whoever closes it, if nobody asked */
     sl_os.pwrite = failing_pwrite;
-    CHECK_EQ(sl_journal_append(journal, piece, 10), 10);
+    CHECK_EQ(sl_journal_append(journal, piece, 10, 0), 10);
     CHECK_FAILS(sl_journal_close(journal, 1), SL_E_IO);
     sl_os = sl_os_real;
 }
@@ -277,7 +276,7 @@ static void test_at_once(void) {
         int64_t bytes = check_below(n % 5 == 0 ? LARGE_PIECE_MAX : PIECE_MAX) + 1;
         fill(piece, end, bytes);
         end += bytes;
-        CHECK_EQ(sl_journal_append(journal, piece, bytes), end);
+        CHECK_EQ(sl_journal_append(journal, piece, bytes, 0), end);
         CHECK_EQ(differences(end, &file_bytes), 0);
     }
     CHECK_EQ(sl_journal_durable(journal), 0);
@@ -298,9 +297,9 @@ static void test_arguments(void) {
     CHECK_FAILS(sl_journal_create(path, NULL, 0, (int64_t)1 << 31, 0, &journal), SL_E_INVALID);
     CHECK_FAILS(sl_journal_create("/nowhere/at/all", NULL, 0, STEP, 0, &journal), SL_E_NOT_FOUND);
     journal = create();
-    CHECK_FAILS(sl_journal_append(journal, NULL, 1), SL_E_INVALID);
-    CHECK_FAILS(sl_journal_append(journal, NULL, -1), SL_E_INVALID);
-    CHECK_EQ(sl_journal_append(journal, NULL, 0), 0);
+    CHECK_FAILS(sl_journal_append(journal, NULL, 1, 0), SL_E_INVALID);
+    CHECK_FAILS(sl_journal_append(journal, NULL, -1, 0), SL_E_INVALID);
+    CHECK_EQ(sl_journal_append(journal, NULL, 0, 0), 0);
     CHECK_OK(sl_journal_request(journal)); /* nothing to sync: nothing happens */
     CHECK_OK(sl_journal_close(journal, 1));
     CHECK_OK(sl_journal_close(NULL, 1));

@@ -65,14 +65,19 @@ class Journal:
         self._live()
         return self._event_fd
 
-    def append(self, data: bytes) -> int:
+    def append(self, data: bytes, *, request: bool = False) -> int:
         """Append bytes; return the position behind them.
+
+        Args:
+            data: What is appended.
+            request: Whether everything appended so far is to be written and synced, as by
+                ``request``.
 
         Raises:
             NoSpaceError: The disk is full: nothing has changed, and another append may work.
             LogPoisonedError: A write or sync failed: for good.
         """
-        return checked(lib.sl_journal_append(self._live(), data, len(data)))
+        return checked(lib.sl_journal_append(self._live(), data, len(data), request))
 
     def request(self) -> None:
         """Ask for everything appended so far to be synced.

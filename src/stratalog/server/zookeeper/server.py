@@ -546,6 +546,7 @@ class CoordinationServer(Hub):
         if not self._persist():  # what reads behind a write led to
             return
         self.speak(asked_ms or now_ms)
+        self.turn()  # who was answered first has asked again by now
         if self._throttling and self.machine.waiting <= self.settings.outstanding_max:
             self._release()
         if self.log.has_rolled:

@@ -258,13 +258,8 @@ def sync_directory(directory: Path) -> None:
 # ---- writing ----
 
 
-@dataclass(frozen=True, slots=True)
-class _Group:
-    """What one call appended: to where in which journal, and its last zxid."""
-
-    journal: Journal
-    end: int
-    last_zxid: int
+_Group = tuple[Journal, int, int]
+"""What one call appended: to which journal, up to where, and its last zxid."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,11 +330,9 @@ class TxnLog:
             self._journal = Journal(
                 path, reserve_bytes=self._reserve_bytes, head=HEADER, at_once=not self._hold
             )
-        end = self._journal.append(records)
-        self._journal.request()
-        self._groups.append(_Group(self._journal, end, last_zxid))
+        self.bytes = end = self._journal.append(records, request=True)
+        self._groups.append((self._journal, end, last_zxid))
         self.last_zxid = last_zxid
-        self.bytes = end
 
     def _begin_if_durable(self) -> bool:
         """Begin the log that was rolled to, if the one before it is durable; tell whether."""
@@ -367,9 +360,15 @@ class TxnLog:
             NoSpaceError: The disk is full: a new log could not be begun.
             StorageError: The same, for another reason.
         """
-        groups = self._groups
-        while groups and groups[0].journal.durable() >= groups[0].end:
-            self._durable_zxid = groups.popleft().last_zxid
+        groups, known, durable = self._groups, None, 0
+        while groups:
+            journal, end, last_zxid = groups[0]
+            if journal is not known:
+                known, durable = journal, journal.durable()
+            if durable < end:
+                break
+            self._durable_zxid = last_zxid
+            groups.popleft()
         if self._held:
             self._begin_if_durable()
         return self._durable_zxid
