@@ -94,11 +94,17 @@ static void wake(sl_journal *journal) {
     (void)written; /* EAGAIN: 2^64 - 2 wake-ups that nobody has read */
 }
 
-/* The next step of blocks, while nobody waits.  The mutex is held; it is let go of while the disk
- * works.  A failure is the append's to tell: here there is nobody to tell it to. */
+/* The mutex is held. */
+static bool is_idle(const sl_journal *journal) {
+    return journal->requested <= atomic_load(&journal->durable);
+}
+
+/* The next step of blocks, before an append must wait for it: when half of a step is left and nobody
+ * waits, or a quarter.  The mutex is held; it is let go of while the disk works.  A failure is the
+ * append's to tell: here there is nobody to tell it to. */
 static void reserve_ahead(sl_journal *journal) {
-    int64_t start = journal->reserved_end;
-    if (start - atomic_load(&journal->appended) >= journal->reserve_bytes / 2) return;
+    int64_t start = journal->reserved_end, left = start - atomic_load(&journal->appended);
+    if (left >= journal->reserve_bytes / (is_idle(journal) ? 2 : 4)) return;
     journal->reserving = true;
     pthread_mutex_unlock(&journal->mutex);
     int rc = sl_os.reserve(journal->fd, start, journal->reserve_bytes);
@@ -147,15 +153,11 @@ static void write_and_sync(sl_journal *journal) {
     pthread_mutex_lock(&journal->mutex);
 }
 
-static bool is_idle(const sl_journal *journal) {
-    return journal->requested <= atomic_load(&journal->durable);
-}
-
 static void *run(void *argument) {
     sl_journal *journal = argument;
     pthread_mutex_lock(&journal->mutex);
     while (!journal->stopping && atomic_load(&journal->poisoned_errno) == 0) {
-        if (is_idle(journal)) reserve_ahead(journal);
+        reserve_ahead(journal);
         while (is_idle(journal) && !journal->stopping)
             pthread_cond_wait(&journal->changed, &journal->mutex);
         if (!journal->stopping) write_and_sync(journal);

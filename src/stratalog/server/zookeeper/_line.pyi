@@ -19,6 +19,7 @@ class Hub:
     _pending_max: int
     _slow_max: int
     _turn_began_ms: int
+    _heard: int
     _settling: bool
     _turning: bool
     def speak(self, asked_ms: int, /) -> None: ...

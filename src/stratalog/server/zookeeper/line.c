@@ -40,7 +40,7 @@ enum {
 
 typedef struct {
     PyObject_HEAD PyObject *machine, *by_client, *failure, *reply_sizes;
-    i64 waiting_bytes, outstanding_bytes_max, reads_seen, turn_began_ms;
+    i64 waiting_bytes, outstanding_bytes_max, reads_seen, turn_began_ms, heard;
     bounds within;
     char settling, turning;
     int poller;
@@ -244,6 +244,7 @@ static outcome take(line *self, PyObject *data) {
     if (!is_a(in->machine, fast->machine_type, "server's machine") ||
         !is_a(client->pending, fast->queue_type, "client's queue"))
         return FAULT;
+    in->heard++;
     machine_state *machine = (machine_state *)in->machine;
     if (!machine->fast) return SLOW; /* it may have a way of its own to wait */
     machine->now_ms = clock_ms(CLOCK_MONOTONIC);
@@ -437,6 +438,7 @@ static PyMemberDef hub_members[] = {OWNED(hub, machine, "machine"),
                                     NUMBER(hub, within.pending_max, "_pending_max"),
                                     NUMBER(hub, within.slow_max, "_slow_max"),
                                     NUMBER(hub, turn_began_ms, "_turn_began_ms"),
+                                    NUMBER(hub, heard, "_heard"),
                                     FLAG(hub, settling, "_settling"),
                                     FLAG(hub, turning, "_turning"),
                                     END};

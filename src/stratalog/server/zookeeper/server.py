@@ -14,7 +14,7 @@ Nothing of a transaction is seen before its group is on the disk; ``_persist`` a
 the one place where that is so.  Once one of them failed, nothing is answered any more, reads
 neither: connections are cut, and what follows a transaction that was refused is never persisted.
 
-Snapshots are taken in slices of a millisecond between turns, and synced off the loop.  A disk that
+Snapshots are taken in slices between turns (slices.py), and synced off the loop.  A disk that
 fails or is full stops the server, as it does Apache's: what is acknowledged is on the disk, and
 what is not is nobody's.
 """
@@ -37,9 +37,9 @@ from typing import TYPE_CHECKING, Any, Final
 from stratalog.core.zookeeper.identity import SUPER, X509
 from stratalog.core.zookeeper.standalone import Bounds, Client, Fed, Standalone
 from stratalog.core.zookeeper.statistics import Sizes, Traffic
-from stratalog.core.zookeeper.tree import Walk
 from stratalog.errors import InvalidArgumentError, StratalogError
 from stratalog.net.listener import Listener, connections_max
+from stratalog.net.loop import off_loop
 from stratalog.server.zookeeper import memory
 from stratalog.server.zookeeper._line import Hub
 from stratalog.server.zookeeper.connection import ClientConnection
@@ -48,6 +48,7 @@ from stratalog.server.zookeeper.machines import Machines
 from stratalog.server.zookeeper.recovery import Restored, Source, restore
 from stratalog.server.zookeeper.restore import Replacement, prepare, tail_of
 from stratalog.server.zookeeper.settings import Settings
+from stratalog.server.zookeeper.slices import write_znodes
 from stratalog.storage.zookeeper.lock import DirectoryLock
 from stratalog.storage.zookeeper.purge import purge
 from stratalog.storage.zookeeper.snapshots import SnapshotTarget, remove_unfinished
@@ -75,8 +76,6 @@ ANSWER_BYTES_MAX: Final = 1 << 20
 SLOW_REQUESTS: Final = 8
 """The clock is looked at after so many that are not plain."""
 
-SLICE_ZNODES: Final = 128
-"""Znodes of a snapshot written between two turns of the loop: about a tenth of a millisecond."""
 TRACE_MASK_DEFAULT: Final = 306
 """What ``gtmk`` answers as long as nobody sets it; nothing here is traced by it."""
 
@@ -571,16 +570,7 @@ class CoordinationServer(Hub):
             descriptor = journal.fileno()
             if self._watched.pop(descriptor, None) is not None:
                 self._loop.remove_reader(descriptor)
-            await self._off_loop(journal.close)
-
-    async def _off_loop(self, work: Callable[..., None], *arguments: object) -> None:
-        """Let a thread do what waits for the disk; a task that is cancelled waits for it still."""
-        job = self._loop.run_in_executor(None, work, *arguments)
-        try:
-            await asyncio.shield(job)
-        except asyncio.CancelledError:
-            await asyncio.wait([job])
-            raise
+            await off_loop(journal.close)
 
     def _throttle(self) -> None:
         self._throttling = True
@@ -632,12 +622,9 @@ class CoordinationServer(Hub):
         )  # fmt: skip
         try:
             target.begin(tree.sessions, tree.acls.all())
-            walk = Walk(tree)
-            while (piece := walk.piece(SLICE_ZNODES)) is not None:
-                target.encoded(piece)
-                await asyncio.sleep(0)
+            await write_znodes(tree, target, lambda: self._heard)
             tail = tail_of(tree, with_zxid=self.settings.snapshots_with_zxid)
-            await self._off_loop(target.finish, tail)
+            await off_loop(target.finish, tail)
         except BaseException:
             target.abandon()
             self.machine.statistics.snapshot_errors += 1
