@@ -1,12 +1,14 @@
 """A snapshot of a tree that is in use: slice by slice, while requests are answered.
 
-    walk --> slice --> slice --> slice --> chunk --> a thread sums and writes it
+    walk --> slice --> slice --> slice --> chunk --> a thread sums and writes it, and syncs
              | turn of | rest, if
                the loop  requests came
 
 A slice is taken on the loop, in less than a tenth of a millisecond: the tree stands still for it.
 While requests come, the loop rests after each one.  If it did not, it would never sleep, clients on
 its own processor could not ask, and all of them would wait for the snapshot instead of its slices.
+What is written is synced now and then: the log's syncs wait behind what the disk was given at once,
+and a whole snapshot would be a tenth of a second.
 
 Left to others: which snapshots there are, and when (server.py); the file (storage).
 """
@@ -30,6 +32,9 @@ REST_S: Final = 0.001
 CHUNK_BYTES: Final = 256 << 10
 """How much the thread gets at a time."""
 
+SYNC_BYTES: Final = 16 << 20
+"""How much of it is synced at a time: what the disk takes in some ten milliseconds."""
+
 
 async def write_znodes(tree: Tree, target: SnapshotTarget, heard: Callable[[], int]) -> None:
     """Write all znodes of a tree that goes on changing.
@@ -44,13 +49,17 @@ async def write_znodes(tree: Tree, target: SnapshotTarget, heard: Callable[[], i
     """
     walk = Walk(tree)
     slices: list[bytes] = []
-    gathered = 0
+    gathered = unsynced = 0
     while (piece := walk.piece(SLICE_ZNODES)) is not None:
         slices.append(piece)
         gathered += len(piece)
         if gathered >= CHUNK_BYTES:
             await off_loop(target.encoded, b"".join(slices))
+            unsynced += gathered
             slices, gathered = [], 0
+        if unsynced >= SYNC_BYTES:
+            await off_loop(target.sync)
+            unsynced = 0
         before = heard()
         await asyncio.sleep(0)
         if heard() != before:
