@@ -292,15 +292,13 @@ typedef struct sl_journal sl_journal;
 SL_API sl_status sl_journal_create(const char *path, const uint8_t *head, int64_t head_bytes,
                                    int64_t reserve_bytes, int32_t at_once, sl_journal **out);
 
-/* Append bytes; returns the position behind them, or -(sl_status).  After SL_E_NO_SPACE nothing has
- * changed; any other failure is final.  request: as by sl_journal_request.  One thread at a time. */
+/* Append bytes, none maybe; returns the position behind them, or -(sl_status).  After SL_E_NO_SPACE
+ * nothing has changed; any other failure is final.  request: ask for everything appended so far to be
+ * synced, which nobody waits for here.  One thread at a time.  The event descriptor, an eventfd that is
+ * the journal's, becomes readable whenever sl_journal_durable has something to say: the position up to
+ * which the file is on the disk, or -(SL_E_POISONED). */
 SL_API int64_t sl_journal_append(sl_journal *journal, const uint8_t *data, int64_t bytes,
                                  int32_t request);
-
-/* Ask for everything appended so far to be synced; returns at once.  The event descriptor, an eventfd
- * that is the journal's, becomes readable whenever sl_journal_durable has something to say: the
- * position up to which the file is on the disk, or -(SL_E_POISONED). */
-SL_API sl_status sl_journal_request(sl_journal *journal);
 SL_API int64_t sl_journal_durable(const sl_journal *journal);
 SL_API int32_t sl_journal_event_fd(const sl_journal *journal);
 

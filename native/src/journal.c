@@ -13,7 +13,7 @@
  * the thread has written and synced it, so nothing is lost with a process but what nobody was promised.
  * Who promises more than that, or appends more than is gathered, has it written at once.
  *
- *   caller    append, append, request ------ event_fd readable: durable has moved ------>
+ *   caller    append, append with request -- event_fd readable: durable has moved ------>
  *   thread              wait   take what is gathered; pwrite; fdatasync; publish durable; add 1 to event_fd
  *                              nobody waits?  reserve the next step
  *
@@ -309,13 +309,6 @@ static sl_status take(sl_journal *journal, const uint8_t *data, int64_t bytes) {
     return SL_OK;
 }
 
-/* Ask for a sync of everything; tell whether the thread sleeps.  The mutex is held. */
-static bool ask(sl_journal *journal) {
-    bool sleeps = is_idle(journal);
-    journal->requested = atomic_load(&journal->appended);
-    return sleeps;
-}
-
 int64_t sl_journal_append(sl_journal *journal, const uint8_t *data, int64_t bytes,
                           int32_t request) {
     if (bytes < 0 || (data == NULL && bytes > 0))
@@ -324,20 +317,12 @@ int64_t sl_journal_append(sl_journal *journal, const uint8_t *data, int64_t byte
     if (atomic_load(&journal->poisoned_errno) != 0) return -(int64_t)poisoned(journal);
     pthread_mutex_lock(&journal->mutex);
     sl_status status = take(journal, data, bytes);
-    bool sleeps = status == SL_OK && request && ask(journal);
+    bool sleeps = status == SL_OK && request && is_idle(journal);
+    if (status == SL_OK && request) journal->requested = atomic_load(&journal->appended);
     pthread_mutex_unlock(&journal->mutex);
     if (sleeps)
         pthread_cond_signal(&journal->changed); /* woken here, it need not wait for the mutex */
     return status == SL_OK ? atomic_load(&journal->appended) : -(int64_t)status;
-}
-
-sl_status sl_journal_request(sl_journal *journal) {
-    if (atomic_load(&journal->poisoned_errno) != 0) return poisoned(journal);
-    pthread_mutex_lock(&journal->mutex);
-    bool sleeps = ask(journal);
-    pthread_mutex_unlock(&journal->mutex);
-    if (sleeps) pthread_cond_signal(&journal->changed);
-    return SL_OK;
 }
 
 int64_t sl_journal_durable(const sl_journal *journal) {

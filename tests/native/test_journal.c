@@ -77,7 +77,7 @@ static int64_t append_all(sl_journal *journal) {
         int64_t now = sl_journal_append(journal, piece, bytes, how == 0);
         CHECK_EQ(now, end + bytes);
         end += bytes;
-        if (how == 1) CHECK_OK(sl_journal_request(journal));
+        if (how == 1) CHECK_EQ(sl_journal_append(journal, NULL, 0, 1), end);
         if (how < 2) asked = end;
         if (check_below(16) == 0) CHECK(wait_durable(journal, asked));
         int64_t known = sl_journal_durable(journal);
@@ -92,7 +92,7 @@ static void test_model(void) {
         int trim = n & 1, at_once = n >> 1;
         sl_journal *journal = create_as(at_once);
         int64_t end = append_all(journal);
-        CHECK_OK(sl_journal_request(journal));
+        CHECK(sl_journal_append(journal, NULL, 0, 1) >= 0);
         CHECK(wait_durable(journal, end));
         int64_t file_bytes;
         CHECK_EQ(differences(end, &file_bytes), 0);
@@ -165,7 +165,7 @@ static void test_no_space(void) {
     reserve_allowed = 2 * STEP;
     fill(piece, STEP, 200);
     CHECK_EQ(sl_journal_append(journal, piece, 200, 0), STEP + 200);
-    CHECK_OK(sl_journal_request(journal));
+    CHECK(sl_journal_append(journal, NULL, 0, 1) >= 0);
     CHECK(wait_durable(journal, STEP + 200));
     CHECK_OK(sl_journal_close(journal, 1));
     sl_os = sl_os_real;
@@ -208,7 +208,7 @@ static void test_head(void) {
     uint8_t more[50];
     fill(more, 100, sizeof more);
     CHECK_EQ(sl_journal_append(journal, more, 50, 0), 150);
-    CHECK_OK(sl_journal_request(journal));
+    CHECK(sl_journal_append(journal, NULL, 0, 1) >= 0);
     CHECK(wait_durable(journal, 150));
     CHECK_OK(sl_journal_close(journal, 1));
     CHECK_EQ(differences(150, &file_bytes), 0);
@@ -236,12 +236,12 @@ static void test_failures(void) {
     sl_journal *journal = create();
     CHECK_EQ(sl_journal_append(journal, piece, 10, 0), 10);
     sl_os.sync_data = failing_sync;
-    CHECK_OK(sl_journal_request(journal));
+    CHECK(sl_journal_append(journal, NULL, 0, 1) >= 0);
     CHECK(!wait_durable(journal, 10));
     sl_os = sl_os_real;
     CHECK_FAILS(sl_journal_durable(journal), SL_E_POISONED);
     CHECK_FAILS(sl_journal_append(journal, piece, 10, 0), SL_E_POISONED);
-    CHECK_FAILS(sl_journal_request(journal), SL_E_POISONED);
+    CHECK_FAILS(sl_journal_append(journal, NULL, 0, 1), SL_E_POISONED);
     CHECK_FAILS(sl_journal_close(journal, 1), SL_E_POISONED);
 
     journal = create_as(1);
@@ -254,7 +254,7 @@ static void test_failures(void) {
     journal = create(); /* the thread finds out, and whoever waits hears of it */
     sl_os.pwrite = failing_pwrite;
     CHECK_EQ(sl_journal_append(journal, piece, 10, 0), 10);
-    CHECK_OK(sl_journal_request(journal));
+    CHECK(sl_journal_append(journal, NULL, 0, 1) >= 0);
     CHECK(!wait_durable(journal, 10));
     sl_os = sl_os_real;
     CHECK_FAILS(sl_journal_durable(journal), SL_E_POISONED);
@@ -300,7 +300,7 @@ static void test_arguments(void) {
     CHECK_FAILS(sl_journal_append(journal, NULL, 1, 0), SL_E_INVALID);
     CHECK_FAILS(sl_journal_append(journal, NULL, -1, 0), SL_E_INVALID);
     CHECK_EQ(sl_journal_append(journal, NULL, 0, 0), 0);
-    CHECK_OK(sl_journal_request(journal)); /* nothing to sync: nothing happens */
+    CHECK(sl_journal_append(journal, NULL, 0, 1) >= 0); /* nothing to sync: nothing happens */
     CHECK_OK(sl_journal_close(journal, 1));
     CHECK_OK(sl_journal_close(NULL, 1));
 }

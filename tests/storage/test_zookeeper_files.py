@@ -87,8 +87,7 @@ class TestJournal:
     def test_what_was_appended_is_there_and_zeros_follow(self, tmp_path: Path) -> None:
         journal = Journal(tmp_path / "j", reserve_bytes=RESERVE_BYTES_MIN, head=b"head")
         assert journal.append(b"abc") == 7
-        assert journal.append(b"d" * 10_000) == 10_007
-        journal.request()
+        assert journal.append(b"d" * 10_000, request=True) == 10_007
         durable(journal, 10_007)
         data = (tmp_path / "j").read_bytes()
         assert data.startswith(b"headabc" + b"d" * 10_000)

@@ -1,9 +1,9 @@
 """A file of another format, appended here and synced by a thread of the engine.
 
     journal = Journal(path, head=b"ZKLG...", reserve_bytes=64 << 20)
-    end = journal.append(b"...")       gathered in memory, its blocks reserved
-    journal.request()                  asks for it to be written and synced, and comes back at once
-    journal.durable()                  the position up to which it survives a power loss
+    end = journal.append(b"...", request=True)    gathered in memory, its blocks reserved; a thread
+                                                  is asked to write and sync it
+    journal.durable()                             up to where the file survives a power loss
 
 ``fileno()`` becomes readable when ``durable()`` has something new to say, an error included: give
 it to an event loop, and read its 8 bytes.  No thread of Python is involved.
@@ -70,22 +70,14 @@ class Journal:
 
         Args:
             data: What is appended.
-            request: Whether everything appended so far is to be written and synced, as by
-                ``request``.
+            request: Whether everything appended so far is to be written and synced now; this
+                does not wait for it.
 
         Raises:
             NoSpaceError: The disk is full: nothing has changed, and another append may work.
             LogPoisonedError: A write or sync failed: for good.
         """
         return checked(lib.sl_journal_append(self._live(), data, len(data), request))
-
-    def request(self) -> None:
-        """Ask for everything appended so far to be synced.
-
-        Raises:
-            LogPoisonedError: An earlier write or sync failed.
-        """
-        check(lib.sl_journal_request(self._live()))
 
     def durable(self) -> int:
         """Return the position up to which the file is on the disk.
