@@ -1,7 +1,7 @@
 # The plain requests of a ZooKeeper, in C: see fast/fast.h.
 
 from collections.abc import Iterator
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from stratalog.core.zookeeper.identity import Acl
 from stratalog.core.zookeeper.watches import EventType
@@ -187,4 +187,5 @@ def feed(
     /,
 ) -> tuple[int, int, int, bool]: ...
 def load(tree: TreeState, data: bytes, at: int, field_bytes_max: int, /) -> int: ...
+def replay(tree: TreeState, payload: bytes, /) -> int | Literal[False] | None: ...
 def commit(machine: MachineState, zxid: int, /) -> None: ...

@@ -25,9 +25,9 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Literal
 
-from stratalog.core.zookeeper._fast import TreeState, Walk, load
+from stratalog.core.zookeeper._fast import TreeState, Walk, load, replay
 from stratalog.core.zookeeper.identity import NOBODYS_ACL, READ_ONLY_ACL, Acl, AclTable
 from stratalog.core.zookeeper.paths import CONFIG, QUOTA, ROOT, ROOT_ALIAS, SPECIAL, SYSTEM, split
 from stratalog.core.zookeeper.quotas import (
@@ -178,6 +178,14 @@ class Tree(TreeState):
         self._known_digests = _NONE_KNOWN
         self.last_zxid = max(self.last_zxid, zxid)
         return result
+
+    def replay(self, payload: bytes) -> int | Literal[False] | None:
+        """Apply a transaction of a log, where it is plain (fast/apply.c).
+
+        Returns:
+            The digest that it carries, None if none; False: nothing happened, it is for ``apply``.
+        """
+        return replay(self, payload)
 
     def verify(self, digest: int | None) -> bool:
         """Hold the digest that the last transaction carries, None if none, against the tree's."""

@@ -202,10 +202,22 @@ class _Repeats:
 
 
 def _replay(tree: Tree, logged: Logged, *, compare: bool) -> None:
+    digest = tree.replay(logged.payload)
+    if digest is False:
+        digest = _replay_odd(tree, logged)
+    if compare and not tree.verify(digest):
+        _log.error(
+            "%s position %d: the tree's digest differs after zxid 0x%x",
+            logged.path, logged.position, logged.zxid,
+        )  # fmt: skip
+
+
+def _replay_odd(tree: Tree, logged: Logged) -> int | None:
+    """Apply what C leaves to Python; return the digest it carries."""
     try:
         (session_id, _, zxid, time_ms, kind), at = _unpack_header(logged.payload, 0)
         fields, at = body_fields(kind, logged.payload, at)
-        digest = None
+        digest: int | None = None
         if at < len(logged.payload):
             (_, digest), at = _unpack_digest(logged.payload, at)
         tree.apply(kind, session_id, zxid, time_ms, fields)  # reads the parts of a multi
@@ -214,11 +226,7 @@ def _replay(tree: Tree, logged: Logged, *, compare: bool) -> None:
         raise CorruptTxnLogError(
             f"zxid 0x{logged.zxid:x}: {why}", path=str(logged.path), position=logged.position
         ) from error
-    if compare and not tree.verify(digest):
-        _log.error(
-            "%s position %d: the tree's digest differs after zxid 0x%x",
-            logged.path, logged.position, zxid,
-        )  # fmt: skip
+    return digest
 
 
 def _newest(source: Source) -> Restored:

@@ -1,10 +1,13 @@
-/* apply.c -- transactions that C decided change the tree, and are answered.
+/* apply.c -- transactions that C decided change the tree, and are answered; those of a log come back.
+ *
+ *     commit    apply_fast: decided here, and answered
+ *     restart   replay: read from a log, plain creates, setData and deletes
  *
  * The znodes' digests were summed when the transaction was decided.  Watches fire through Python's
  * managers, where anybody watches at all.  What the tree has become meanwhile may have made the
  * transaction an odd one (a quota, a parent that is gone): then Python applies it, from its fields.
  *
- * Source: DataTree.java, FinalRequestProcessor.java. */
+ * Source: DataTree.java, FinalRequestProcessor.java, SerializeUtils.java. */
 
 #include "fast.h"
 
@@ -225,4 +228,157 @@ outcome apply_fast(const house *in, write_ *write) {
                              answer(in, write, txn, made, stat));
     drop(made);
     return result;
+}
+
+/* ---- transactions of a log ---- */
+
+enum {
+    TXN_HEADER_BYTES = 32, /* session 8, cxid 4, zxid 8, time 8, type 4 */
+    TXN_DIGEST_BYTES = 12, /* version 4, digest 8 */
+    ALL_PERMISSIONS = 31
+};
+
+static bool take_word(cursor *from, const char *word) {
+    const char *text;
+    Py_ssize_t bytes;
+    return take_text(from, &text, &bytes) && bytes == (Py_ssize_t)strlen(word) &&
+           memcmp(text, word, (size_t)bytes) == 0;
+}
+
+/* The path, and where its name begins; those below /zookeeper, and the root, are Python's. */
+static bool take_path(cursor *from, const char **text, Py_ssize_t *bytes, Py_ssize_t *name) {
+    static const char system_path[] = "/zookeeper";
+    const Py_ssize_t system_bytes = (Py_ssize_t)sizeof system_path - 1;
+    if (!take_text(from, text, bytes) || *bytes < 2 || (*text)[0] != '/') return false;
+    if ((*text)[*bytes - 1] == '/' || memchr(*text, 0, (size_t)*bytes) != NULL) return false;
+    if (*bytes >= system_bytes && memcmp(*text, system_path, (size_t)system_bytes) == 0)
+        return false;
+    for (*name = *bytes; (*text)[*name - 1] != '/';) --*name;
+    return true;
+}
+
+static bool take_data(cursor *from, PyObject **data) {
+    int bytes;
+    if (!take_int(from, &bytes) || bytes < -1 || (bytes > 0 && from->end - from->at < bytes))
+        return false;
+    *data =
+        bytes < 0 ? Py_NewRef(Py_None) : PyBytes_FromStringAndSize((const char *)from->at, bytes);
+    from->at += bytes < 0 ? 0 : bytes;
+    return *data != NULL;
+}
+
+/* The open ACL, and no owner. */
+static bool take_openness(cursor *from) {
+    int count, permissions;
+    return take_int(from, &count) && count == 1 && take_int(from, &permissions) &&
+           permissions == ALL_PERMISSIONS && take_word(from, "world") &&
+           take_word(from, "anyone") && from->end - from->at >= 1 && *from->at++ == 0;
+}
+
+/* What is left is a digest or nothing. */
+static bool take_end(cursor *from, prepared *txn) {
+    if (from->at == from->end) return true;
+    if (from->end - from->at != TXN_DIGEST_BYTES) return false;
+    from->at += 4;
+    txn->digest = take64(from);
+    txn->has_digest = 1;
+    return true;
+}
+
+static unsigned digest_then(const tree_state *tree, const char *path, Py_ssize_t bytes,
+                            const numbers *then) {
+    return tree->digests ? digest_at(path, bytes, then) : 0;
+}
+
+static outcome replay_set(const house *in, prepared *txn, cursor *body, const char *path,
+                          Py_ssize_t bytes) {
+    uint8_t stat[STAT_BYTES];
+    const znode *node = node_at(in, txn->path);
+    if (node == NULL || !take_data(body, &txn->data) || !take_int(body, &txn->version) ||
+        !take_end(body, txn))
+        return SLOW;
+    numbers then = node->is;
+    then.data = txn->data;
+    then.mtime = txn->time_ms;
+    then.mzxid = txn->zxid;
+    then.version = txn->version;
+    txn->node_digest = digest_then(in->tree, path, bytes, &then);
+    return set_data(in, txn, stat);
+}
+
+static outcome replay_delete(const house *in, prepared *txn, cursor *body, const char *path,
+                             Py_ssize_t name) {
+    const znode *parent = node_at(in, txn->parent);
+    if (parent == NULL || !take_end(body, txn)) return SLOW;
+    numbers then = parent->is;
+    then.pzxid = txn->zxid;
+    txn->parent_digest = digest_then(in->tree, path, name - 1, &then);
+    return delete_(in, txn);
+}
+
+static outcome replay_create(const house *in, prepared *txn, cursor *body, const char *path,
+                             Py_ssize_t bytes, Py_ssize_t name) {
+    const znode *parent = node_at(in, txn->parent);
+    if (parent == NULL || PyDict_GetItemWithError(in->tree->nodes, txn->path) != NULL ||
+        !take_data(body, &txn->data) || !take_openness(body) || !take_int(body, &txn->version) ||
+        !take_end(body, txn))
+        return SLOW;
+    numbers then = parent->is, new = {.data = txn->data};
+    then.cversion = txn->version;
+    then.pzxid = txn->zxid;
+    txn->parent_digest = digest_then(in->tree, path, name - 1, &then);
+    new.czxid = new.mzxid = new.pzxid = txn->zxid;
+    new.ctime = new.mtime = txn->time_ms;
+    txn->node_digest = digest_then(in->tree, path, bytes, &new);
+    znode *made = NULL;
+    outcome result = create(in, txn, &made);
+    drop(made);
+    return result;
+}
+
+static outcome replay_one(const house *in, prepared *txn, cursor body) {
+    const char *path;
+    Py_ssize_t bytes, name;
+    if (body.end - body.at < TXN_HEADER_BYTES) return SLOW;
+    txn->session_id = take64(&body);
+    body.at += 4;
+    txn->zxid = take64(&body);
+    txn->time_ms = take64(&body);
+    take_int(&body, &txn->type);
+    bool makes = txn->type == OP_CREATE || txn->type == OP_CREATE2;
+    if ((!makes && txn->type != OP_SET_DATA && txn->type != OP_DELETE) ||
+        PySet_Size(in->tree->quota_paths) > 0 || !take_path(&body, &path, &bytes, &name))
+        return SLOW;
+    outcome result = FAULT;
+    txn->path = PyUnicode_FromStringAndSize(path, bytes);
+    txn->parent = PyUnicode_FromStringAndSize(path, name - 1);
+    if (txn->path != NULL && txn->parent != NULL)
+        result = makes                      ? replay_create(in, txn, &body, path, bytes, name)
+                 : txn->type == OP_SET_DATA ? replay_set(in, txn, &body, path, bytes)
+                                            : replay_delete(in, txn, &body, path, name);
+    if (PyErr_Occurred()) result = FAULT;
+    drop(txn->path);
+    drop(txn->parent);
+    drop(txn->data);
+    return result;
+}
+
+PyObject *replay(PyObject *module, PyObject *args) {
+    (void)module;
+    PyObject *tree, *data;
+    char *payload;
+    Py_ssize_t bytes;
+    if (!PyArg_ParseTuple(args, "O!S", tree_type, &tree, &data) ||
+        PyBytes_AsStringAndSize(data, &payload, &bytes) < 0)
+        return NULL;
+    house in = {.tree = (tree_state *)tree};
+    if (!tree_is_whole(in.tree)) return NULL;
+    in.acls = (acl_counts *)in.tree->acls;
+    prepared txn = {0};
+    cursor body = {(const uint8_t *)payload, (const uint8_t *)payload + bytes};
+    outcome result = replay_one(&in, &txn, body);
+    if (result == FAULT) return NULL;
+    if (result == SLOW) return Py_NewRef(Py_False);
+    if (in.tree->last_zxid < txn.zxid) in.tree->last_zxid = txn.zxid;
+    return txn.has_digest ? PyLong_FromLongLong(txn.digest) : Py_NewRef(Py_None);
 }

@@ -151,6 +151,7 @@ extern PyObject *node_created, *node_deleted, *data_changed, *children_changed;
 int types_add(PyObject *module);
 int walk_add(PyObject *module);
 PyObject *snapshot_load(PyObject *module, PyObject *args);
+PyObject *replay(PyObject *module, PyObject *args);
 
 /* Let go of any object of ours, or of NULL. */
 static inline void drop(void *object) { Py_XDECREF((PyObject *)object); }
@@ -216,6 +217,13 @@ typedef struct {
     const uint8_t *at, *end;
 } cursor;
 
+/* The 8 bytes must be there. */
+static inline i64 take64(cursor *from) {
+    uint64_t high = get32(from->at), low = get32(from->at + 4);
+    from->at += 8;
+    return (i64)(high << 32 | low);
+}
+
 /* A string of ASCII, not null; false: Python must look at it. */
 bool take_text(cursor *from, const char **text, Py_ssize_t *length);
 bool take_int(cursor *from, int *value);
@@ -237,6 +245,8 @@ static inline bool is_a(PyObject *object, PyTypeObject *type, const char *what) 
 }
 /* A client whose queue and list of replies are what they must be; NULL with an exception set. */
 client_state *client_of(PyObject *object);
+/* Whether a tree has its tables; false with an exception set. */
+bool tree_is_whole(tree_state *tree);
 /* Find the parts of a machine; false with an exception set where one is not what it must be. */
 bool house_of(PyObject *machine, house *found);
 

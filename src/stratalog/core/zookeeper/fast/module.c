@@ -304,6 +304,10 @@ static PyObject *digest_object(PyObject *module, PyObject *args) {
     return PyLong_FromUnsignedLong(digest);
 }
 
+PyDoc_STRVAR(replay_doc,
+             "replay(tree, payload)\n--\n\n"
+             "Apply a transaction of a log, if it is plain; return the digest it carries, "
+             "None if none, or False: it is Python's to apply.");
 PyDoc_STRVAR(load_doc,
              "load(tree, data, at, field_bytes_max)\n--\n\n"
              "Take the plain znodes of a snapshot; return where the first other one begins.");
@@ -313,6 +317,7 @@ static PyMethodDef functions[] = {{"feed", feed, METH_VARARGS, feed_doc},
                                   {"tell", tell, METH_VARARGS, tell_doc},
                                   {"digest_of", digest_object, METH_VARARGS, digest_doc},
                                   {"load", snapshot_load, METH_VARARGS, load_doc},
+                                  {"replay", replay, METH_VARARGS, replay_doc},
                                   {NULL, NULL, 0, NULL}};
 
 static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT,

@@ -60,6 +60,19 @@ outcome client_send(machine_state *machine, client_state *client, PyObject *repl
 
 /* ---- the parts of a machine ---- */
 
+bool tree_is_whole(tree_state *tree) {
+    if (!is_a(tree->acls, acl_counts_type, "table of ACLs") ||
+        !is_a(tree->nodes, &PyDict_Type, "table of znodes") ||
+        !is_a(tree->ephemerals, &PyDict_Type, "table of ephemerals") ||
+        !is_a(tree->data_watchers, &PyDict_Type, "table of data watches") ||
+        !is_a(tree->child_watchers, &PyDict_Type, "table of child watches") ||
+        !is_a(tree->quota_paths, &PySet_Type, "set of quotas"))
+        return false;
+    if (tree->data_watches != NULL && tree->child_watches != NULL) return true;
+    PyErr_SetString(PyExc_TypeError, "the tree has no watches");
+    return false;
+}
+
 bool house_of(PyObject *machine, house *found) {
     if (!is_a(machine, machine_type, "machine")) return false;
     machine_state *one = (machine_state *)machine;
@@ -71,13 +84,7 @@ bool house_of(PyObject *machine, house *found) {
         return false;
     tree_state *tree = (tree_state *)one->tree;
     outlook *preparer = (outlook *)one->preparer;
-    if (!is_a(tree->acls, acl_counts_type, "table of ACLs") ||
-        !is_a(tree->nodes, &PyDict_Type, "table of znodes") ||
-        !is_a(tree->ephemerals, &PyDict_Type, "table of ephemerals") ||
-        !is_a(tree->data_watchers, &PyDict_Type, "table of data watches") ||
-        !is_a(tree->child_watchers, &PyDict_Type, "table of child watches") ||
-        !is_a(tree->quota_paths, &PySet_Type, "set of quotas") || tree->data_watches == NULL ||
-        tree->child_watches == NULL || !is_a(preparer->by_path, &PyDict_Type, "table of changes") ||
+    if (!tree_is_whole(tree) || !is_a(preparer->by_path, &PyDict_Type, "table of changes") ||
         !is_a(preparer->changes, queue_type, "queue of changes"))
         return false;
     found->machine = one;

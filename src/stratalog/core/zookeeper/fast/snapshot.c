@@ -256,12 +256,6 @@ typedef struct {
     znode *parent;
 } loading;
 
-static i64 take64(cursor *from) {
-    uint64_t high = get32(from->at), low = get32(from->at + 4);
-    from->at += 8;
-    return (i64)(high << 32 | low);
-}
-
 static int take32(cursor *from) {
     int value = (int)get32(from->at);
     from->at += 4;
