@@ -48,6 +48,8 @@ OTHERS = {"_native"}  # cffi's; the engine below it has its own sanitized tests
 TESTS = (
     "tests/core/test_zookeeper_fast.py",
     "tests/core/test_zookeeper_fast_files.py",
+    "tests/core/test_zookeeper_fast_replay.py",
+    "tests/server/test_zookeeper_watched.py",
     *(
         f"tests/core/test_zookeeper_simulation.py::test_everything_holds[{n}-True]"
         for n in range(5)

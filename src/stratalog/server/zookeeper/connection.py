@@ -21,6 +21,7 @@ last request are the 8 bytes of its header.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import struct
 from typing import TYPE_CHECKING, Final
@@ -55,6 +56,7 @@ class ClientConnection(Line, FrameConnection):
         client: What the machine knows of it; None before it is welcome and after it is gone.
         fd: Its descriptor, while replies may leave by it; -1: they go through the transport.
         throttled: Whether the server does not read it for now.
+        deadline: When it must have a session.
         opened_at_ms: Since when it is there, since 1970-01-01 UTC.
         traffic: What went over it.
         latency: How long its replies took.
@@ -72,6 +74,7 @@ class ClientConnection(Line, FrameConnection):
         )
         self._server: CoordinationServer = server
         self.throttled = False
+        self.deadline: asyncio.TimerHandle | None = None
         self.traffic = Traffic()
         self.latency = Spread()
         self.opened_at_ms = 0

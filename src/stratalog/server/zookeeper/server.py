@@ -386,7 +386,9 @@ class CoordinationServer(Hub):
             address, identities=identities, nonce=nonce
         )
         self._by_client[client] = connection
-        self._loop.call_later(settings.handshake_s, self._drop_if_idle, connection)
+        connection.deadline = self._loop.call_later(
+            settings.handshake_s, self._drop_if_idle, connection
+        )
         return True
 
     def _certified(self, connection: ClientConnection) -> list[Id]:
@@ -404,7 +406,7 @@ class CoordinationServer(Hub):
         client, left_bytes = connection.client, connection.unsent_bytes
         if client is not None and client.session is None:
             if left_bytes and (not unsent_bytes or left_bytes < unsent_bytes):
-                self._loop.call_later(
+                connection.deadline = self._loop.call_later(
                     self.settings.handshake_s, self._drop_if_idle, connection, left_bytes
                 )
                 return
@@ -419,6 +421,8 @@ class CoordinationServer(Hub):
         if not self.connections:
             self._deserted.set()
         self.departed.add(connection.traffic)
+        if connection.deadline is not None:
+            connection.deadline.cancel()  # it would keep what is gone
         client, connection.client = connection.client, None
         if client is not None:
             del self._by_client[client]
