@@ -1,6 +1,7 @@
 /* line.c -- stratalog.server.zookeeper._line: a connection's bytes on the short way.
  *
- *     event loop --> turn --> epoll_wait --> recv(2), of each that has something
+ *     event loop --> turn --> epoll_wait --> synced, if the log has news: server.py
+ *                                        --> recv(2), of each that has something
  *                                              |
  *     transport --> data_received --------------+-- whole frames, few, nothing odd --> feed --> speak --> send(2)
  *                                               |
@@ -8,7 +9,8 @@
  *
  * Line is the base of a server's connections, Hub of the server.  A connection that is plain is watched:
  * its transport is told to pause, and the hub reads its socket itself, all that are readable in one turn,
- * which settles once for all of them.  Whatever is no data, such as an end or an error, the transport is
+ * which settles once for all of them.  After news of a sync it looks again: who was answered first has
+ * asked again by then.  Whatever is no data, such as an end or an error, the transport is
  * told to find out by itself.  What came is handed to the machine by the C of the machine
  * (fast/module.c); what is to be said leaves by the connection's own descriptor, as long as its transport
  * holds nothing back; and what goes by is counted.  Python decides what is odd: the first frame, 4-letter
@@ -44,7 +46,7 @@ typedef struct {
     bounds within;
     char settling, turning;
     int poller;
-    PyObject **watched; /* by descriptor; NULL: not watched */
+    PyObject **watched; /* by descriptor: a connection; None: news of the log; NULL: not watched */
     int watched_end;
     char *read;
 } hub;
@@ -289,18 +291,25 @@ static PyObject *hub_open_poller(PyObject *self, PyObject *unused) {
     return in->poller < 0 ? system_refused() : PyLong_FromLong(in->poller);
 }
 
-static void stop_watching(hub *in, line *self) {
-    int fd = self->watched_fd;
-    if (fd < 0) return;
-    self->watched_fd = -1;
+static void let_go(hub *in, int fd) {
     epoll_ctl(in->poller, EPOLL_CTL_DEL, fd, NULL); /* it is there */
     Py_CLEAR(in->watched[fd]);                      /* this may be the last of it */
 }
 
+static void stop_watching(hub *in, line *self) {
+    int fd = self->watched_fd;
+    self->watched_fd = -1;
+    if (fd >= 0) let_go(in, fd);
+}
+
 /* Nobody is watched any more. */
 static void close_poller(hub *in) {
-    for (int fd = 0; fd < in->watched_end; fd++)
-        if (in->watched[fd] != NULL) stop_watching(in, (line *)in->watched[fd]);
+    for (int fd = 0; fd < in->watched_end; fd++) {
+        if (in->watched[fd] == Py_None)
+            let_go(in, fd);
+        else if (in->watched[fd] != NULL)
+            stop_watching(in, (line *)in->watched[fd]);
+    }
     if (in->poller >= 0) close(in->poller);
     in->poller = -1;
     free(in->watched);
@@ -327,19 +336,50 @@ static bool make_place(hub *in, int fd) {
     return true;
 }
 
+/* Watch a descriptor for somebody; false with an exception set. */
+static bool begin_watching(hub *in, int fd, PyObject *who, uint32_t events) {
+    if (in == NULL || in->poller < 0 || fd < 0) {
+        PyErr_SetString(PyExc_RuntimeError, "there is nobody to watch it, or nothing to watch");
+        return false;
+    }
+    if (!make_place(in, fd)) {
+        PyErr_NoMemory();
+        return false;
+    }
+    if (in->watched[fd] != NULL) {
+        PyErr_Format(PyExc_RuntimeError, "another has descriptor %d", fd);
+        return false;
+    }
+    struct epoll_event event = {.events = events, .data.fd = fd};
+    if (epoll_ctl(in->poller, EPOLL_CTL_ADD, fd, &event) < 0) {
+        system_refused();
+        return false;
+    }
+    in->watched[fd] = Py_NewRef(who);
+    return true;
+}
+
+/* An eventfd is told of once each time it is added to: nobody need read it. */
+static PyObject *hub_watch_log(PyObject *self, PyObject *descriptor) {
+    long fd = PyLong_AsLong(descriptor);
+    if (fd == -1 && PyErr_Occurred()) return NULL;
+    if (!begin_watching((hub *)self, (int)fd, Py_None, EPOLLIN | EPOLLET)) return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *hub_unwatch_log(PyObject *self, PyObject *descriptor) {
+    hub *in = (hub *)self;
+    long fd = PyLong_AsLong(descriptor);
+    if (fd == -1 && PyErr_Occurred()) return NULL;
+    if (fd >= 0 && fd < in->watched_end && in->watched[fd] == Py_None) let_go(in, (int)fd);
+    Py_RETURN_NONE;
+}
+
 static PyObject *line_watch(PyObject *object, PyObject *unused) {
     (void)unused;
     line *self = (line *)object;
-    hub *in = (hub *)self->hub;
     if (self->watched_fd >= 0) Py_RETURN_NONE;
-    if (in == NULL || in->poller < 0 || self->fd < 0)
-        return PyErr_Format(PyExc_RuntimeError, "there is nobody to watch it, or nothing to watch");
-    if (!make_place(in, self->fd)) return PyErr_NoMemory();
-    if (in->watched[self->fd] != NULL)
-        return PyErr_Format(PyExc_RuntimeError, "another has descriptor %d", self->fd);
-    struct epoll_event event = {.events = EPOLLIN, .data.fd = self->fd};
-    if (epoll_ctl(in->poller, EPOLL_CTL_ADD, self->fd, &event) < 0) return system_refused();
-    in->watched[self->fd] = Py_NewRef(object);
+    if (!begin_watching((hub *)self->hub, self->fd, object, EPOLLIN)) return NULL;
     self->watched_fd = self->fd;
     Py_RETURN_NONE;
 }
@@ -397,15 +437,21 @@ static outcome hear(hub *in, line *self, uint32_t events) {
     return result;
 }
 
-/* Take what came to all that are watched. */
-static outcome turn(hub *in) {
+/* Take what came to all that are watched; tell whether the log had news. */
+static outcome look(hub *in, bool *news) {
     struct epoll_event events[EVENTS_MAX];
     int count = in->poller < 0 ? 0 : epoll_wait(in->poller, events, EVENTS_MAX, 0);
     outcome result = DONE;
+    *news = false;
+    for (int n = 0; n < count; n++) {
+        int fd = events[n].data.fd;
+        *news = *news || (fd < in->watched_end && in->watched[fd] == Py_None);
+    }
+    if (*news) result = call((PyObject *)in, "synced");
     for (int n = 0; n < count && result == DONE; n++) {
         int fd = events[n].data.fd;
         PyObject *found = fd < in->watched_end ? in->watched[fd] : NULL;
-        if (found == NULL) continue; /* it was closed in this very turn */
+        if (found == NULL || found == Py_None) continue; /* it was closed in this very turn */
         Py_INCREF(found);
         result = hear(in, (line *)found, events[n].events);
         Py_DECREF(found);
@@ -416,8 +462,10 @@ static outcome turn(hub *in) {
 static PyObject *hub_turn(PyObject *self, PyObject *unused) {
     (void)unused;
     hub *in = (hub *)self;
+    bool news;
     in->turning = 1;
-    outcome result = turn(in);
+    outcome result = look(in, &news);
+    if (result == DONE && news) result = look(in, &news);
     in->turning = 0;
     if (result == DONE && in->settling) result = call(self, "settle");
     if (result != DONE) return NULL;
@@ -447,6 +495,9 @@ static PyMethodDef hub_methods[] = {
     {"open_poller", hub_open_poller, METH_NOARGS,
      "Return what is readable when ``turn`` has work."},
     {"turn", hub_turn, METH_NOARGS, "Take what came to the connections that are watched."},
+    {"watch_log", hub_watch_log, METH_O,
+     "Call ``synced`` in a turn when this eventfd is added to."},
+    {"unwatch_log", hub_unwatch_log, METH_O, "Do so no more."},
     {"close_poller", hub_close_poller, METH_NOARGS, "Watch none any more."},
     {NULL, NULL, 0, NULL}};
 

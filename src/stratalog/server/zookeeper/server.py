@@ -10,7 +10,7 @@ One event loop does everything but syncing, which is the journal's own thread:
       synced       ->  machine.committed(up to the zxid that is on the disk)
                    ->  replies to writes and events leave
 
-Nothing of a transaction is seen before its group is on the disk; ``_persist`` and ``_synced`` are
+Nothing of a transaction is seen before its group is on the disk; ``_persist`` and ``synced`` are
 the one place where that is so.  Once one of them failed, nothing is answered any more, reads
 neither: connections are cut, and what follows a transaction that was refused is never persisted.
 
@@ -24,7 +24,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import random
 import secrets
 import ssl
@@ -520,12 +519,8 @@ class CoordinationServer(Hub):
             self._spawn(self._snapshot())
         return True
 
-    def _synced(self, descriptor: int) -> None:
-        """The journal has news: what is on the disk may be seen and answered."""
-        try:
-            os.eventfd_read(descriptor)
-        except BlockingIOError:
-            return
+    def synced(self) -> None:
+        """A journal has news: what is on the disk may be seen and answered."""
         if self.failure is not None:
             return
         try:
@@ -549,7 +544,6 @@ class CoordinationServer(Hub):
         if not self._persist():  # what reads behind a write led to
             return
         self.speak(asked_ms or now_ms)
-        self.turn()  # who was answered first has asked again by now
         if self._throttling and self.machine.waiting <= self.settings.outstanding_max:
             self._release()
         if self.log.has_rolled:
@@ -561,11 +555,11 @@ class CoordinationServer(Hub):
             descriptor = journal.fileno()
             if descriptor not in self._watched:
                 self._watched[descriptor] = id(journal)
-                self._loop.add_reader(descriptor, self.guarded, self._synced, descriptor)
+                self.watch_log(descriptor)
 
     def _unwatch(self) -> None:
         for descriptor in self._watched:
-            self._loop.remove_reader(descriptor)
+            self.unwatch_log(descriptor)
         self._watched.clear()
 
     async def _close_rolled(self) -> None:
@@ -573,7 +567,7 @@ class CoordinationServer(Hub):
         for journal in self.log.take_rolled():
             descriptor = journal.fileno()
             if self._watched.pop(descriptor, None) is not None:
-                self._loop.remove_reader(descriptor)
+                self.unwatch_log(descriptor)
             await off_loop(journal.close)
 
     def _throttle(self) -> None:
