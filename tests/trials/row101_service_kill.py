@@ -22,11 +22,11 @@ FULL = 1_000
 BUG = Bug(
     "the last 2000 bytes are kept in memory until more come",
     "storage/zookeeper/txn_log.py",
-    "        end = self._journal.append(records)\n",
+    "        self.bytes = end = self._journal.append(records, request=True)\n",
     "        late = getattr(self, '_late', b'') + records\n"
     "        now = max(1, len(late) - 2000)\n"
     "        self._late = late[now:]\n"
-    "        end = self._journal.append(late[:now])\n",
+    "        self.bytes = end = self._journal.append(late[:now], request=True)\n",
 )
 DEATHS_PER_DIRECTORY = 8
 

@@ -21,9 +21,23 @@ TITLE = "power loss under a coordination server"
 QUICK = 6
 FULL = 1_000
 BUG = Bug(
-    "what is not synced yet is called durable",
+    "nothing is ever synced, and all is called durable",
     "storage/journal.py",
+    "        return checked(lib.sl_journal_append(self._live(), data, len(data), request))\n"
+    "\n"
+    "    def durable(self) -> int:\n"
+    '        """Return the position up to which the file is on the disk.\n'
+    "\n"
+    "        Raises:\n"
+    "            LogPoisonedError: A write or sync failed: what follows this position may be "
+    "lost.\n"
+    '        """\n'
     "        return checked(lib.sl_journal_durable(self._live()))\n",
+    "        end = checked(lib.sl_journal_append(self._live(), data, len(data), 0))\n"
+    "        os.eventfd_write(self._event_fd, 1)\n"
+    "        return end\n"
+    "\n"
+    "    def durable(self) -> int:\n"
     "        return 1 << 62\n",
 )
 TRIALS_PER_IMAGE = 20
