@@ -109,7 +109,7 @@ class CoordinationServer(Hub):
         self._full_told = False
         self._locks: list[DirectoryLock] = []
         self._settling = False
-        self._watched: dict[int, int] = {}
+        self._watched: set[int] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._since_snapshot = 0
         self._snapshot_running = self._throttling = self._log_closed = False
@@ -554,7 +554,7 @@ class CoordinationServer(Hub):
         for journal in self.log.journals():
             descriptor = journal.fileno()
             if descriptor not in self._watched:
-                self._watched[descriptor] = id(journal)
+                self._watched.add(descriptor)
                 self.watch_log(descriptor)
 
     def _unwatch(self) -> None:
@@ -566,8 +566,8 @@ class CoordinationServer(Hub):
         """Close logs that were rolled; they are on the disk."""
         for journal in self.log.take_rolled():
             descriptor = journal.fileno()
-            if self._watched.pop(descriptor, None) is not None:
-                self.unwatch_log(descriptor)
+            self._watched.discard(descriptor)
+            self.unwatch_log(descriptor)
             await off_loop(journal.close)
 
     def _throttle(self) -> None:
