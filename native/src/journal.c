@@ -15,7 +15,7 @@
  *
  *   caller    append, append with request -- event_fd readable: durable has moved ------>
  *   thread              wait   take what is gathered; pwrite; fdatasync; publish durable; add 1 to event_fd
- *                              nobody waits?  reserve the next step
+ *                              little room is left?  reserve the next step
  *
  * It is pwrite and no map: each sync protects the pages again that it writes, which interrupts every
  * processor that this process runs on, and each append then faults.  Reserved blocks that are written

@@ -278,6 +278,19 @@ class TestGoingOn:
 
         run(body)
 
+    def test_news_of_a_log_whose_descriptor_was_another_logs(self, run: Any) -> None:
+        """Who need not wait for the disk closes the log at a roll: the next may get its number."""
+
+        async def body(server: CoordinationServer) -> None:
+            peer = Peer()
+            await peer.begin(server)
+            for n in range(4):
+                server.log.roll()
+                await peer.ask(n, CREATE, CreateRequest(f"/n{n}", b"", OPEN, 0).encode())
+                await until(lambda: not server._sync_asked_ms)
+
+        run(body, force_sync=False)
+
 
 class TestMisuse:
     def test_nobody_watches_what_has_no_server_or_no_descriptor(self, tmp_path: Path) -> None:

@@ -363,7 +363,16 @@ static bool begin_watching(hub *in, int fd, PyObject *who, uint32_t events) {
 static PyObject *hub_watch_log(PyObject *self, PyObject *descriptor) {
     long fd = PyLong_AsLong(descriptor);
     if (fd == -1 && PyErr_Occurred()) return NULL;
-    if (!begin_watching((hub *)self, (int)fd, Py_None, EPOLLIN | EPOLLET)) return NULL;
+    hub *in = (hub *)self;
+    const uint32_t events = EPOLLIN | EPOLLET;
+    if (fd >= 0 && fd < in->watched_end && in->watched[fd] == Py_None) {
+        /* Watched before; unless that one was closed, and this is another with its number. */
+        struct epoll_event event = {.events = events, .data.fd = (int)fd};
+        if (epoll_ctl(in->poller, EPOLL_CTL_ADD, (int)fd, &event) < 0 && errno != EEXIST)
+            return system_refused();
+    } else if (!begin_watching(in, (int)fd, Py_None, events)) {
+        return NULL;
+    }
     Py_RETURN_NONE;
 }
 

@@ -109,7 +109,6 @@ class CoordinationServer(Hub):
         self._full_told = False
         self._locks: list[DirectoryLock] = []
         self._settling = False
-        self._watched: set[int] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._since_snapshot = 0
         self._snapshot_running = self._throttling = self._log_closed = False
@@ -552,22 +551,16 @@ class CoordinationServer(Hub):
 
     def _watch(self) -> None:
         for journal in self.log.journals():
-            descriptor = journal.fileno()
-            if descriptor not in self._watched:
-                self._watched.add(descriptor)
-                self.watch_log(descriptor)
+            self.watch_log(journal.fileno())
 
     def _unwatch(self) -> None:
-        for descriptor in self._watched:
-            self.unwatch_log(descriptor)
-        self._watched.clear()
+        for journal in self.log.journals():
+            self.unwatch_log(journal.fileno())
 
     async def _close_rolled(self) -> None:
         """Close logs that were rolled; they are on the disk."""
         for journal in self.log.take_rolled():
-            descriptor = journal.fileno()
-            self._watched.discard(descriptor)
-            self.unwatch_log(descriptor)
+            self.unwatch_log(journal.fileno())
             await off_loop(journal.close)
 
     def _throttle(self) -> None:

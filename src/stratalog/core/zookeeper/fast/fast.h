@@ -15,7 +15,7 @@
  *     numbers.c    digests and Stats
  *     read.c       reads
  *     write.c      requests become transactions
- *     apply.c      transactions change the tree, and are answered
+ *     apply.c      transactions change the tree, and are answered; a log's come back
  *     snapshot.c   znodes as a snapshot keeps them
  *     module.c     frames in, commits in; the module
  *
